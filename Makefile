@@ -1,0 +1,52 @@
+# Two commands need nothing but python3 (3.11+) and make: `make demo` and `make test`.
+PY ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format notebooks clean
+
+help:
+	@echo "make demo               factorise, predict and recommend: the movie table, then planted ratings"
+	@echo "make demo RATINGS=path  the same on your own ratings file (options: OPTIONS='--rank 10 --l2 5')"
+	@echo "make test               the test suite, checked against scikit-learn"
+	@echo "make lint               ruff (format and lint) and mypy --strict"
+	@echo "make notebooks          rebuild and execute the notebooks from notebooks/src"
+
+# The environment is rebuilt when pyproject.toml changes.
+$(STAMP): pyproject.toml
+	@$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "nmfcore needs Python 3.11 or newer; $(PY) is older. Name another: make PY=python3.12"; exit 1; }
+	@$(PY) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "python3-venv is missing: install it (Debian, Ubuntu: sudo apt-get install python3-venv)"; exit 1; }
+	$(PY) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[dev]"
+	@touch $@
+
+demo: $(STAMP)
+ifdef RATINGS
+	$(BIN)/python -m nmfcore fit "$(RATINGS)" --test 0.1 --out demo-model.npz $(OPTIONS)
+	$(BIN)/python -m nmfcore recommend demo-model.npz
+else
+	$(BIN)/python -m nmfcore demo
+endif
+
+test: $(STAMP)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+notebooks: $(STAMP)
+	$(BIN)/python notebooks/build.py
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-model.npz
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

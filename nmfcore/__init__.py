@@ -1,0 +1,58 @@
+"""Non-negative matrix factorisation, ``X ≈ W H``: fast, monotone, certified; dense, sparse and incomplete data.
+
+>>> import nmfcore
+>>> f = nmfcore.factorize([[1, 2], [2, 4]], 1, random_state=0)
+>>> f.converged
+True
+
+Public names load on first use, so that importing the package costs little more than importing NumPy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from nmfcore import reference, solvers
+    from nmfcore.factorize import factorize
+    from nmfcore.ratings import Ratings
+    from nmfcore.result import Factorization, load
+    from nmfcore.stopping import ConvergenceWarning, Status
+
+_HOME = {
+    "ConvergenceWarning": "nmfcore.stopping",
+    "Factorization": "nmfcore.result",
+    "Ratings": "nmfcore.ratings",
+    "Status": "nmfcore.stopping",
+    "factorize": "nmfcore.factorize",
+    "load": "nmfcore.result",
+    "reference": "",
+    "solvers": "",
+}
+
+__all__ = [
+    "ConvergenceWarning",
+    "Factorization",
+    "Ratings",
+    "Status",
+    "factorize",
+    "load",
+    "reference",
+    "solvers",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'nmfcore' has no attribute {name!r}; it has {', '.join(sorted(_HOME))}.")
+    home = _HOME[name]
+    value = getattr(importlib.import_module(home), name) if home else importlib.import_module(f"nmfcore.{name}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

@@ -1,0 +1,327 @@
+"""What X is: dense, sparse, or observed in part. A mask is a storage, not a flag.
+
+A half-step never sees X. It sees the normal equations of its rows: for the row ``a_i`` of the factor that moves,
+with the other factor ``B`` fixed, the objective is
+
+    ½ a_iᵀ G_i a_i - c_iᵀ a_i + const,      c_i = Σ_j ω_ij x_ij b_j,      G_i = Σ_j ω_ij b_j b_jᵀ
+
+where the sums run over the entries that count. When all of them count, every row has the same ``G = BᵀB`` and
+``C = X B`` is a product with a matrix; when some are missing, every row has its own ``G_i`` (which is why
+masked data needs a storage of its own). ``data.normal(B)`` hands out these equations slab by slab.
+
+``data.T`` is the same matrix with rows and columns exchanged, so that one half-step serves both factors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property, partial
+from itertools import pairwise
+from typing import Any, Protocol
+
+import numpy as np
+
+from nmfcore._types import Array
+from nmfcore.kernels import dense, factors, observed, sparse
+from nmfcore.parallel import Slab, Team, slab_count
+
+Block = tuple[int, int, Array, Array]  # rows lo <= i < hi, C (hi - lo, r), G (1 or hi - lo, r, r)
+
+COLUMNS_AT_ONCE = 512  # of a dense X, times four running sums: 16 KiB, half of the first-level cache
+GRAMS_AT_ONCE = 2**16  # numbers in a block of rows' own Gram matrices: half a MiB, in the second-level cache
+
+
+class Normal(Protocol):
+    """The normal equations of all rows of one factor, for one fixed ``B``."""
+
+    def blocks(self, lo: int, hi: int) -> Iterator[Block]:
+        """The equations of the rows ``lo <= i < hi``, a block at a time."""
+
+    def change(self, A: Array, Y: Array, l1: float, l2: float, lo: int, hi: int) -> float:
+        """What the objective changes by when the rows ``lo <= i < hi`` go from ``A`` to ``Y``."""
+
+
+class Data(Protocol):
+    """A non-negative m×n matrix, as far as a solver needs to know it."""
+
+    shape: tuple[int, int]
+    dtype: np.dtype[Any]
+
+    @property
+    def values(self) -> Array:
+        """The entries that are stored, in an array of any shape."""
+
+    def with_values(self, values: Array) -> Data:
+        """The same matrix with other stored entries."""
+
+    @property
+    def T(self) -> Data:
+        """The same entries with rows and columns exchanged."""
+
+    @property
+    def n_entries(self) -> int:
+        """How many entries count."""
+
+    @property
+    def mean(self) -> Any:
+        """The mean of the entries that count, to the bits that NumPy and SciPy make of it."""
+
+    @property
+    def sum_squares(self) -> float:
+        """``Σ ω x²`` over the entries that count."""
+
+    def work(self, r: int) -> float:
+        """Flop to form the normal equations of all rows at rank ``r``."""
+
+    def slabs(self, r: int) -> list[Slab]:
+        """How a pass at rank ``r`` is cut: by the data alone, never by the number of threads."""
+
+    def normal(self, B: Array) -> Normal:
+        """The normal equations of the rows given ``B`` (n, r)."""
+
+    def squared_error(self, A: Array, B: Array, team: Team) -> float:
+        """``Σ ω (x - A Bᵀ)²`` entry by entry, in float64: one read of X, no cancellation."""
+
+    def times(self, B: Array, team: Team) -> Array:
+        """``X B`` with missing entries at the mean of the observed ones, for starts."""
+
+
+class SharedGram:
+    """Normal equations of data without missing entries: ``C = X B``, and one ``G = BᵀB`` for all rows."""
+
+    def __init__(self, product: Any, m: int, B: Array, step: int) -> None:
+        self._product = product  # (lo, hi, out) -> None
+        self._step = step
+        self.C: Array = np.empty((m, B.shape[1]), B.dtype)
+        self.G: Array = factors.gram(np.ascontiguousarray(B.T))[None].astype(B.dtype)
+
+    def blocks(self, lo: int, hi: int) -> Iterator[Block]:
+        """``(lo, hi, C, G)`` of some rows; ``C`` is kept for :meth:`change`."""
+        for start in range(lo, hi, self._step):
+            stop = min(start + self._step, hi)
+            C = self.C[start:stop]
+            self._product(start, stop, C)
+            yield start, stop, C, self.G
+
+    def change(self, A: Array, Y: Array, l1: float, l2: float, lo: int, hi: int) -> float:
+        """Exact change of the objective between two factors, from the products already made."""
+        return float(factors.change(A, Y, self.C, self.G[0], l1, l2, lo, hi))
+
+
+class _Complete:
+    """What dense and sparse data have in common: every entry counts, none is missing."""
+
+    shape: tuple[int, int]
+
+    @property
+    def n_entries(self) -> int:
+        return self.shape[0] * self.shape[1]
+
+
+class Dense(_Complete):
+    """A C-contiguous float32 or float64 matrix, or (``along="columns"``) the transpose of one."""
+
+    def __init__(self, X: Array, along: str = "rows") -> None:
+        self.X = X
+        self.along = along
+        self.dtype = X.dtype
+        self.shape = (X.shape[0], X.shape[1]) if along == "rows" else (X.shape[1], X.shape[0])
+
+    @property
+    def values(self) -> Array:
+        return self.X
+
+    def with_values(self, values: Array) -> Dense:
+        return Dense(values, self.along)
+
+    @property
+    def T(self) -> Dense:
+        return Dense(self.X, "columns" if self.along == "rows" else "rows")
+
+    @property
+    def mean(self) -> Any:
+        return self.X.mean()
+
+    @cached_property
+    def sum_squares(self) -> float:
+        return float(factors.sum_of_squares(self.X.reshape(-1)))
+
+    def work(self, r: int) -> float:
+        return 2.0 * self.n_entries * r
+
+    def slabs(self, r: int) -> list[Slab]:
+        m = self.shape[0]
+        cuts = np.linspace(0, m, slab_count(self.work(r), m) + 1).astype(int)
+        return [(int(lo), int(hi)) for lo, hi in pairwise(cuts)]
+
+    def normal(self, B: Array) -> SharedGram:
+        Bt = np.ascontiguousarray(B.T)
+        if self.along == "rows":
+            return SharedGram(partial(dense.rows_times, self.X, Bt), self.shape[0], B, self.shape[0])
+        return SharedGram(partial(dense.columns_times, self.X, Bt), self.shape[0], B, COLUMNS_AT_ONCE)
+
+    def squared_error(self, A: Array, B: Array, team: Team) -> float:
+        if self.along == "columns":
+            return self.T.squared_error(B, A, team)
+        Bt = np.ascontiguousarray(B.T)
+        return sum(team.map(lambda lo, hi: dense.squared_error(self.X, A, Bt, lo, hi), self.slabs(A.shape[1])))
+
+    def times(self, B: Array, team: Team) -> Array:
+        return _product(self, B, team)
+
+
+class Sparse(_Complete):
+    """Compressed rows (CSR) in which an entry that is not stored is a zero like any other."""
+
+    def __init__(self, indptr: Array, indices: Array, values: Array, shape: tuple[int, int]) -> None:
+        self.indptr, self.indices, self.values = indptr, indices, values
+        self.shape = shape
+        self.dtype = values.dtype
+
+    @cached_property
+    def T(self) -> Sparse:
+        indptr, indices, origin = sparse.transposed_rows(self.indptr, self.indices, self.shape[1])
+        flipped = Sparse(indptr, indices, self.values[origin], self.shape[::-1])
+        flipped.__dict__["T"] = self
+        return flipped
+
+    def with_values(self, values: Array) -> Sparse:
+        return Sparse(self.indptr, self.indices, values, self.shape)
+
+    @property
+    def mean(self) -> Any:
+        # SciPy's way: each entry is divided, rows are summed one by one, then their sums.
+        rows = np.repeat(np.arange(self.shape[0]), np.diff(self.indptr))
+        shares = self.values * (1.0 / self.n_entries)
+        return np.bincount(rows, weights=shares, minlength=self.shape[0]).astype(self.dtype).sum()
+
+    @cached_property
+    def sum_squares(self) -> float:
+        return float(factors.sum_of_squares(self.values))
+
+    def work(self, r: int) -> float:
+        return 2.0 * self.values.size * r
+
+    def slabs(self, r: int) -> list[Slab]:
+        return _cut_by_entries(self.indptr, slab_count(self.work(r) + 2.0 * self.shape[0] * r * r, self.shape[0]))
+
+    def normal(self, B: Array) -> SharedGram:
+        product = partial(sparse.rows_times, self.indptr, self.indices, self.values, B)
+        return SharedGram(product, self.shape[0], B, self.shape[0])
+
+    def squared_error(self, A: Array, B: Array, team: Team) -> float:
+        Bt = np.ascontiguousarray(B.T)
+        count = slab_count(2.0 * self.n_entries * A.shape[1], self.shape[0])
+        return sum(
+            team.map(
+                lambda lo, hi: sparse.squared_error(self.indptr, self.indices, self.values, A, Bt, lo, hi),
+                _cut_by_entries(self.indptr, count),
+            )
+        )
+
+    def times(self, B: Array, team: Team) -> Array:
+        return _product(self, B, team)
+
+
+class RowGrams:
+    """Normal equations of observed entries: a Gram matrix for every row."""
+
+    def __init__(self, data: Observed, B: Array) -> None:
+        self.data, self.B = data, B
+
+    def blocks(self, lo: int, hi: int) -> Iterator[Block]:
+        """``(lo, hi, C, G)`` of as many rows as fit the cache; the arrays are used again for the next block."""
+        r = self.B.shape[1]
+        step = max(1, GRAMS_AT_ONCE // (r * r))
+        C = np.empty((min(step, hi - lo), r), self.B.dtype)
+        G = np.empty((min(step, hi - lo), r, r), self.B.dtype)
+        for start in range(lo, hi, step):
+            stop = min(start + step, hi)
+            observed.row_systems(*self.data.arrays, self.B, start, stop, C, G)
+            yield start, stop, C[: stop - start], G[: stop - start]
+
+    def change(self, A: Array, Y: Array, l1: float, l2: float, lo: int, hi: int) -> float:
+        """Exact change of the objective between two factors, from the entries themselves."""
+        return float(observed.change(*self.data.arrays, A, Y, self.B, l1, l2, lo, hi))
+
+
+class Observed:
+    """The observed entries of a matrix in compressed rows; what is not stored is missing and never read.
+
+    ``weights`` is empty when every observed entry counts once, else one positive number per entry.
+    """
+
+    def __init__(self, indptr: Array, indices: Array, values: Array, weights: Array, shape: tuple[int, int]) -> None:
+        self.arrays = (indptr, indices, values, weights)
+        self.shape = shape
+        self.dtype = values.dtype
+
+    @cached_property
+    def T(self) -> Observed:
+        indptr, indices, values, weights = self.arrays
+        indptr, indices, origin = sparse.transposed_rows(indptr, indices, self.shape[1])
+        weights = weights[origin] if weights.size else weights
+        flipped = Observed(indptr, indices, values[origin], weights, self.shape[::-1])
+        flipped.__dict__["T"] = self
+        return flipped
+
+    @property
+    def n_entries(self) -> int:
+        return int(self.arrays[2].size)
+
+    @property
+    def values(self) -> Array:
+        return self.arrays[2]
+
+    def with_values(self, values: Array) -> Observed:
+        indptr, indices, _, weights = self.arrays
+        return Observed(indptr, indices, values, weights, self.shape)
+
+    @property
+    def mean(self) -> Any:
+        _, _, values, weights = self.arrays
+        return np.average(values, weights=weights) if weights.size else values.mean()
+
+    @cached_property
+    def sum_squares(self) -> float:
+        _, _, values, weights = self.arrays
+        return float(factors.sum_of_squares(values * np.sqrt(weights) if weights.size else values))
+
+    def work(self, r: int) -> float:
+        return 2.0 * self.n_entries * r * (r + 1)
+
+    def slabs(self, r: int) -> list[Slab]:
+        return _cut_by_entries(self.arrays[0], slab_count(self.work(r), self.shape[0]))
+
+    def normal(self, B: Array) -> RowGrams:
+        return RowGrams(self, B)
+
+    def squared_error(self, A: Array, B: Array, team: Team) -> float:
+        return sum(team.map(lambda lo, hi: observed.squared_error(*self.arrays, A, B, lo, hi), self.slabs(A.shape[1])))
+
+    def times(self, B: Array, team: Team) -> Array:
+        indptr, indices, values, _ = self.arrays
+        mean = values.dtype.type(values.mean())
+        centred = Sparse(indptr, indices, values - mean, self.shape)
+        return np.asarray(_product(centred, B, team) + mean * B.sum(axis=0))
+
+
+def _cut_by_entries(indptr: Array, count: int) -> list[Slab]:
+    """Slabs of rows with about equally many stored entries each, none of them empty of rows."""
+    m = indptr.size - 1
+    targets = np.linspace(0, indptr[-1] + m, count + 1)[1:-1]
+    # Rows without entries cost something too; counting each row once keeps slabs from growing without bound.
+    inner = np.searchsorted(indptr + np.arange(m + 1), targets)
+    cuts = np.unique(np.concatenate(([0], inner, [m])))
+    return [(int(lo), int(hi)) for lo, hi in pairwise(cuts)]
+
+
+def _product(data: Dense | Sparse, B: Array, team: Team) -> Array:
+    normal = data.normal(np.ascontiguousarray(B, dtype=data.dtype))
+
+    def slab(lo: int, hi: int) -> None:
+        for _ in normal.blocks(lo, hi):
+            pass
+
+    team.map(slab, data.slabs(B.shape[1]))
+    return normal.C

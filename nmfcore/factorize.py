@@ -1,0 +1,329 @@
+"""The front door: validate, store, start, solve, hand back."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nmfcore import missing, starts, validation
+from nmfcore._types import Array
+from nmfcore.data import Data
+from nmfcore.parallel import Team, default_threads
+from nmfcore.result import Factorization, History
+from nmfcore.solve import Iterate, Run, solve
+from nmfcore.solvers import HALS, MU, Penalty, Solver
+from nmfcore.stopping import ConvergenceWarning, Status, Stop
+from nmfcore.transform import solve_rows
+
+TOL = 1e-4
+MAX_ITER = 500
+
+_SOLVERS: dict[str, Solver] = {"hals": HALS(), "mu": MU()}
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a callback sees of an iterate; the arrays are read-only, and remain valid."""
+
+    n_iter: int
+    objective: float
+    kkt: float
+    seconds: float
+    W: Array
+    H: Array
+
+
+def factorize(
+    X: object,
+    rank: int,
+    *,
+    solver: str | Solver = "hals",
+    loss: str = "frobenius",
+    missing_values: object = None,
+    mask: object = None,
+    weights: object = None,
+    l1: float | tuple[float, float] = 0.0,
+    l2: float | tuple[float, float] = 0.0,
+    init: str = "random",
+    W: object = None,
+    H: object = None,
+    tol: float = TOL,
+    max_iter: int = MAX_ITER,
+    max_time: float | None = None,
+    random_state: object = None,
+    dtype: object = None,
+    n_threads: int | None = None,
+    callback: Callable[[State], object] | None = None,
+    progress: bool = False,
+) -> Factorization:
+    r"""Factorise a non-negative matrix: ``X ≈ W H`` with W and H non-negative.
+
+    Minimises ``½ Σ ω_ij (X_ij - (W H)_ij)² + l1·Σ + ½·l2·‖·‖²`` (of each factor) over the entries that count.
+
+    Parameters
+    ----------
+    X : array_like, masked array, DataFrame or sparse matrix, shape (m, n)
+        Non-negative. Never modified. float32 stays float32; everything else is computed in float64.
+    rank : int
+        The number of components, r.
+    solver : {"hals", "mu"} or a solver such as ``nmfcore.solvers.HALS(sweeps=1, extrapolate=False)``
+    loss : {"frobenius"}
+        The loss of an entry: half its squared error.
+    missing_values : None, nan, 0 or "unstored"
+        What stands for an entry that was not observed and is left out of the loss. ``None``: all entries are
+        data. ``np.nan``. ``0``: every zero, stored or not. ``"unstored"``: of a sparse X, what is not stored;
+        a stored 0 is a real 0. The mask of a numpy masked array is always honoured (True = missing there).
+    mask : array_like of bool or sparse matrix, shape (m, n), optional
+        True where X was observed. Values elsewhere are never read.
+    weights : array_like or sparse matrix, shape (m, n), optional
+        A non-negative weight ω for every entry; 0 and 1 behave exactly as a mask.
+    l1, l2 : float or pair of float
+        Penalties; a pair is for (W, H). Penalise both or neither: W can shrink at the expense of H.
+    init : {"random", "nndsvd", "nndsvda", "nndsvdar"}
+        The start. ``"random"`` is scikit-learn's formula to the bit for an integer ``random_state``.
+    W, H : array_like, shapes (m, r) and (r, n), optional
+        Start from these instead; copied, never modified. If only one is given, ``init`` makes the other.
+    tol : float
+        Stop when the KKT residual (see :func:`nmfcore.stopping.kkt_residual`) is at most this.
+    max_iter : int
+        Stop after so many iterations. 0 only assesses the start.
+    max_time : float, optional
+        Stop after so many seconds.
+    random_state : int, RandomState, Generator, SeedSequence, optional
+        What random numbers are drawn from.
+    dtype : float32 or float64, optional
+        Compute in this.
+    n_threads : int, optional
+        Default: as many as the process may use, or ``NMFCORE_NUM_THREADS``. The result has the same bits for
+        any number.
+    callback : callable, optional
+        Called after every iteration with a state that has ``n_iter``, ``objective``, ``kkt``, ``seconds``, ``W``
+        and ``H`` (read-only). If it raises ``StopIteration``, the fit ends there.
+    progress : bool
+        Show a progress bar (needs tqdm).
+
+    Returns
+    -------
+    Factorization
+        ``f.W``, ``f.H``, ``f.objective``, ``f.kkt``, ``f.status``, ``f.history`` and more. The objective never rises
+        from one iterate to the next.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument breaks a rule; the message has the place and a remedy.
+    KeyboardInterrupt
+        On Ctrl-C, with the last complete estimate as ``exc.factorization`` (None before there is one).
+
+    Warns
+    -----
+    ConvergenceWarning
+        If ``max_iter`` or ``max_time`` ended the fit (not when ``tol=0`` asked for exactly ``max_iter``).
+
+    References
+    ----------
+    Cichocki and Phan 2009, Gillis and Glineur 2012 (HALS); Lee and Seung 2001 (MU); derived in
+    :mod:`nmfcore.solvers.hals` and :mod:`nmfcore.solvers.mu`.
+
+    Examples
+    --------
+    >>> import numpy as np, nmfcore
+    >>> ratings = np.array([[5, 3, 0, 1], [4, 0, 0, 1], [1, 1, 0, 5], [1, 0, 0, 4], [0, 1, 5, 4]])
+    >>> f = nmfcore.factorize(ratings, 2, missing_values=0, l2=0.1, random_state=0)
+    >>> f.W.shape, f.H.shape, f.converged
+    ((5, 2), (2, 4), True)
+    >>> f.predict([4], [0]).round(1)  # what User5 would give Movie1
+    array([1.1])
+    """
+    rank = validation.whole(rank, "rank", 1)
+    solver = _solver(solver)
+    validation.one_of(loss, "loss", ("frobenius",))
+    penalties = tuple(map(Penalty, validation.factor_pair(l1, "l1"), validation.factor_pair(l2, "l2")))
+    stop = _stop(tol, max_iter, max_time)
+    validation.one_of(init, "init", starts.INITS)
+    threads = _threads(n_threads)
+    rng = validation.generator(random_state)
+    bar = validation.tqdm() if progress else None
+    data, shift = _unpacked(missing.read(X, missing_values, mask, weights, validation.float_dtype(dtype)))
+    _check_rank(rank, data, init, W, H)
+
+    run = Run()
+    with Team(threads) as team:
+        W0, Ht0 = _start(data, shift, rank, init, W, H, rng, team)
+        watch = _Watch(callback, bar, stop, shift)
+        settings = {
+            "solver": repr(solver),
+            "loss": loss,
+            "missing_values": missing_values,
+            "l1": (penalties[0].l1, penalties[1].l1),
+            "l2": (penalties[0].l2, penalties[1].l2),
+            "tol": stop.tol,
+            "max_iter": stop.max_iter,
+        }
+        try:
+            solve(
+                data,
+                W0,
+                Ht0,
+                solver=solver,
+                penalty_W=_scaled(penalties[0], shift),
+                penalty_H=_scaled(penalties[1], shift),
+                stop=stop,
+                team=team,
+                run=run,
+                watch=watch,
+            )
+        except KeyboardInterrupt as interrupt:
+            interrupt.factorization = _result(run, shift, settings) if run.last else None  # type: ignore[attr-defined]
+            raise
+        finally:
+            watch.close()
+    f = _result(run, shift, settings)
+    if f.status in (Status.MAX_ITER, Status.MAX_TIME) and stop.tol > 0:
+        warnings.warn(
+            f"the KKT residual is {f.kkt:.2g} after {f.n_iter} iterations, above tol={stop.tol:g}. {f.status.value}",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+    return f
+
+
+def transform(f: Factorization, X: object, mask: object, weights: object, n_threads: int | None) -> Array:
+    """:meth:`nmfcore.Factorization.transform`."""
+    rule = f.settings["missing_values"]
+    if validation.is_sparse(X) or rule != "unstored":
+        scaled = missing.read(X, rule, mask, weights, f.H.dtype, least_rows=0, may_be_empty=True)
+    else:  # a model of sparse ratings, asked about dense rows: what is not observed has no other sign than NaN
+        scaled = missing.read(X, np.nan, mask, weights, f.H.dtype, least_rows=0, may_be_empty=True)
+    if scaled.data.shape[1] != f.H.shape[1]:
+        raise ValueError(f"X has {scaled.data.shape[1]} features, but the factorization expects {f.H.shape[1]}.")
+    validation.check_values(f.H, "H")
+    largest = float(f.H.max()) if f.H.size else 0.0
+    k = int(np.frexp(largest)[1]) if largest > 0 else 0  # H scaled to about 1: its Gram matrix must not overflow
+    Ht = np.ldexp(np.ascontiguousarray(f.H.T), -k)
+    s = 2 * scaled.shift
+    penalty = Penalty(np.ldexp(f.settings["l1"][0], -k - s), np.ldexp(f.settings["l2"][0], -2 * k))
+    with Team(_threads(n_threads)) as team:
+        W = solve_rows(scaled.data, Ht, penalty, team)
+    return _ldexp(W, s - k)
+
+
+def _unpacked(scaled: missing.Scaled) -> tuple[Data, int]:
+    return scaled.data, scaled.shift
+
+
+def _solver(solver: object) -> Solver:
+    if isinstance(solver, str):
+        return _SOLVERS[validation.one_of(solver, "solver", tuple(_SOLVERS))]
+    if isinstance(solver, type) or not all(hasattr(solver, name) for name in ("update", "sweeps_for", "extrapolate")):
+        raise TypeError(f"solver={solver!r} must be 'hals', 'mu', or an instance such as nmfcore.solvers.HALS().")
+    return solver  # type: ignore[return-value]
+
+
+def _stop(tol: object, max_iter: object, max_time: object) -> Stop:
+    limit = None if max_time is None else validation.non_negative(max_time, "max_time")
+    return Stop(validation.non_negative(tol, "tol"), validation.whole(max_iter, "max_iter", 0), limit)
+
+
+def _threads(n_threads: object) -> int:
+    if n_threads is None:
+        return default_threads()
+    return min(validation.whole(n_threads, "n_threads", 1), 4 * (os.cpu_count() or 1))
+
+
+def _check_rank(rank: int, data: Data, init: str, W: object, H: object) -> None:
+    m, n = data.shape
+    if init != "random" and rank > min(m, n) and (W is None or H is None):
+        raise ValueError(
+            f"init={init!r} needs rank <= min(m, n) = {min(m, n)}, and rank={rank}. Use init='random' for more."
+        )
+    needed = (m + n) * rank * data.dtype.itemsize
+    if needed > 2**46:
+        raise MemoryError(
+            f"rank={rank} needs {needed / 2**30:.3g} GiB for each copy of W and H; choose a smaller rank."
+        )
+
+
+def _start(
+    data: Data, shift: int, rank: int, init: str, W: object, H: object, rng: Any, team: Team
+) -> tuple[Array, Array]:
+    m, n = data.shape
+    W0 = None if W is None else _ldexp(validation.factor(W, "W", (m, rank), data.dtype), -shift)
+    Ht0 = None if H is None else _ldexp(validation.factor(H, "H", (rank, n), data.dtype).T, -shift)
+    if W0 is None or Ht0 is None:
+        made_W, made_Ht = starts.start(data, rank, init, rng, team)
+        W0 = made_W if W0 is None else W0
+        Ht0 = made_Ht if Ht0 is None else Ht0
+    return np.ascontiguousarray(W0), np.ascontiguousarray(Ht0)
+
+
+def _scaled(penalty: Penalty, shift: int) -> Penalty:
+    """For X / 4**shift with factors / 2**shift, what weighs the same."""
+    return Penalty(float(np.ldexp(penalty.l1, -3 * shift)), float(np.ldexp(penalty.l2, -2 * shift)))
+
+
+def _ldexp(A: Array, shift: int) -> Array:
+    return A if shift == 0 else np.ldexp(A, shift)
+
+
+class _Watch:
+    """Shows each iterate, in the caller's scale, to the callback and the progress bar; True ends the fit."""
+
+    def __init__(self, callback: Callable[[State], object] | None, bar: Any, stop: Stop, shift: int) -> None:
+        self._callback, self._shift = callback, shift
+        self._bar = bar(total=stop.max_iter, unit="it", desc="factorize") if bar else None
+
+    def __call__(self, iterate: Iterate) -> bool:
+        if iterate.n_iter == 0:
+            return False
+        if self._bar is not None:
+            self._bar.update()
+            self._bar.set_postfix(objective=f"{iterate.objective:.6g}", kkt=f"{iterate.kkt:.1e}")
+        if self._callback is None:
+            return False
+        W, H = (_read_only(_ldexp(A, self._shift)) for A in (iterate.W, iterate.Ht.T))
+        objective = _objective(iterate.objective, self._shift)
+        try:
+            self._callback(State(iterate.n_iter, objective, iterate.kkt, iterate.seconds, W, H))
+        except StopIteration:
+            return True
+        return False
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _read_only(A: Array) -> Array:
+    view = A.view()
+    view.flags.writeable = False
+    return view
+
+
+def _objective(value: float, shift: int) -> float:
+    with np.errstate(over="ignore", under="ignore"):
+        return float(np.ldexp(value, 4 * shift))
+
+
+def _result(run: Run, shift: int, settings: dict[str, Any]) -> Factorization:
+    last = run.last
+    assert last is not None
+    iterations, objectives, kkts, seconds = (np.array(column) for column in zip(*run.iterates, strict=True))
+    history = History(iterations.astype(np.int64), np.array([_objective(v, shift) for v in objectives]), kkts, seconds)
+    return Factorization(
+        _ldexp(last.W, shift),
+        np.ascontiguousarray(_ldexp(last.Ht.T, shift)),
+        float(history.objective[-1]),
+        last.kkt,
+        last.n_iter,
+        run.status in (Status.CONVERGED, Status.STALLED),
+        run.status,
+        last.seconds,
+        history,
+        settings,
+    )

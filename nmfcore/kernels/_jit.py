@@ -1,0 +1,41 @@
+"""The only njit configuration of the package.
+
+``fastmath`` is limited to re-association and contraction: that is what lets LLVM vectorise a sum, while the
+full set would also assume that NaN does not exist. ``error_model="numpy"`` keeps divisions vectorisable.
+``parallel=True`` is never used: it costs a second of compilation per kernel, kills forked children, and its
+sums depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+try:
+    from numba import njit
+except ImportError as error:  # numba refuses a NumPy newer than it knows
+    raise ImportError(
+        f"nmfcore needs numba, which failed to import: {error}. "
+        "Remedy: python -m pip install --upgrade numba, or install the NumPy version that numba names."
+    ) from error
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_OPTIONS: dict[str, Any] = {
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": {"reassoc", "contract"},
+}
+_CACHE = os.environ.get("NMFCORE_CACHE", "1").lower() not in ("0", "false", "")
+
+
+def kernel(function: F) -> F:
+    """Compile ``function`` on its first call, with the result kept on disk where a folder is writable."""
+    if _CACHE:
+        try:
+            return njit(cache=True, **_OPTIONS)(function)  # type: ignore[no-any-return]
+        except RuntimeError as error:  # a read-only installation without a home directory
+            if "cannot cache" not in str(error):
+                raise
+    return njit(**_OPTIONS)(function)  # type: ignore[no-any-return]

@@ -1,0 +1,83 @@
+"""Small operations on one factor: moments, Gram matrix, extrapolation, and the exact change of the objective.
+
+Sums are float64 whatever the dtype of the factor.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nmfcore._types import Array
+from nmfcore.kernels._jit import kernel
+
+
+@kernel
+def gram(Bt: Array) -> Array:
+    """``G = B Bᵀ`` of the rows of ``Bt`` (r, n), as float64 (r, r): only r² numbers, so exactness is cheap."""
+    r, n = Bt.shape
+    G = np.empty((r, r))
+    for t in range(r):
+        for s in range(t + 1):
+            total = 0.0
+            for j in range(n):
+                total += np.float64(Bt[t, j]) * np.float64(Bt[s, j])
+            G[t, s] = total
+            G[s, t] = total
+    return G
+
+
+@kernel
+def column_moments(A: Array) -> Array:
+    """The sum and the sum of squares of each column of ``A`` (m, r), as float64 (2, r)."""
+    m, r = A.shape
+    moments = np.zeros((2, r))
+    for i in range(m):
+        for t in range(r):
+            a = np.float64(A[i, t])
+            moments[0, t] += a
+            moments[1, t] += a * a
+    return moments
+
+
+@kernel
+def sum_of_squares(values: Array) -> float:
+    """``Σ x²`` of a flat array, in float64."""
+    total = 0.0
+    for p in range(values.size):
+        total += np.float64(values[p]) * np.float64(values[p])
+    return total
+
+
+@kernel
+def extrapolate(A: Array, last: Array, momentum: float, floor: float) -> Array:
+    """``Y = max(floor·A, A + momentum (A - last))``: the step from ``last`` to ``A`` carried on, still feasible."""
+    m, r = A.shape
+    Y = np.empty_like(A)
+    for i in range(m):
+        for t in range(r):
+            low = floor * A[i, t]
+            y = A[i, t] + momentum * (A[i, t] - last[i, t])
+            Y[i, t] = y if y > low else low
+    return Y
+
+
+@kernel
+def change(A: Array, Y: Array, C: Array, G: Array, l1: float, l2: float, lo: int, hi: int) -> float:
+    """``f(Y) - f(A)`` for ``f(A) = ½<A, A G> - <A, C> + l1 ΣA + ½ l2 ‖A‖²`` over some rows, without cancellation.
+
+    For a quadratic the change is the step times the gradient half way.
+    """
+    r = A.shape[1]
+    half = np.empty(r)
+    total = 0.0
+    for i in range(lo, hi):
+        for t in range(r):
+            half[t] = 0.5 * (np.float64(A[i, t]) + np.float64(Y[i, t]))
+        for t in range(r):
+            step = np.float64(Y[i, t]) - np.float64(A[i, t])
+            if step != 0.0:
+                gradient = l1 + l2 * half[t] - np.float64(C[i, t])
+                for s in range(r):
+                    gradient += half[s] * G[t, s]
+                total += step * gradient
+    return total

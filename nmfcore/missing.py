@@ -1,0 +1,259 @@
+"""Which entries of X count: the one contract for missing data, and the storage that follows from it.
+
+Everything a caller can say about missing entries (NaN, a mask, zeros, "unstored", weights, a numpy masked array)
+ends in the same list of observed entries; so equivalent inputs make the same factors. Values that are missing are
+never looked at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nmfcore import validation
+from nmfcore._types import Array
+from nmfcore.data import Data, Dense, Observed, Sparse
+from nmfcore.validation import Compressed
+
+# X is worked on as it is while its largest entry lies within these powers of two of 1: no square or sum comes near
+# overflow, and no copy is made.
+_SAFE_EXPONENT = {np.dtype(np.float64): 100, np.dtype(np.float32): 16}
+
+NAN_REMEDY = (
+    "Pass missing_values=np.nan if NaN stands for entries that were not observed (they are then ignored), or fill it."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """Data whose largest entry is of moderate size: ``X = data · 4**shift``; factors scale by ``2**shift``."""
+
+    data: Data
+    shift: int
+
+
+def check_rule(missing_values: object) -> float | str | None:
+    """``None``, NaN, 0 or ``"unstored"``."""
+    if missing_values is None or (isinstance(missing_values, str) and missing_values == "unstored"):
+        return missing_values
+    if isinstance(missing_values, (int, float, np.integer, np.floating)) and not isinstance(missing_values, bool):
+        value = float(missing_values)
+        if np.isnan(value) or value == 0.0:
+            return value
+    raise ValueError(
+        f"missing_values={missing_values!r} must be None (all entries are data), np.nan, 0 (every zero is missing) "
+        "or 'unstored' (sparse X: what is not stored is missing). For anything else pass mask=, True where observed."
+    )
+
+
+def read(
+    X: object,
+    missing_values: object = None,
+    mask: object = None,
+    weights: object = None,
+    dtype: np.dtype[Any] | None = None,
+    name: str = "X",
+    least_rows: int = 1,
+    may_be_empty: bool = False,
+) -> Scaled:
+    """Check ``X`` and store the entries that count.
+
+    Parameters
+    ----------
+    X : array_like, masked array, DataFrame or sparse matrix (m, n)
+        Never modified; used as it is where it is C-contiguous float32 or float64.
+    missing_values, mask, weights
+        As in :func:`nmfcore.factorize`.
+    dtype : dtype or None
+        float32 or float64; None keeps float32 and makes everything else float64.
+    name : str
+        What messages call X.
+    least_rows : int
+        0 allows a matrix without rows.
+    may_be_empty : bool
+        Whether a matrix without a single observed entry is allowed.
+
+    Raises
+    ------
+    TypeError, ValueError
+        With the rule, the first offending entry and a remedy.
+    """
+    rule = check_rule(missing_values)
+    if validation.is_sparse(X):
+        data = _read_sparse(X, rule, mask, weights, dtype, name)
+    else:
+        if rule == "unstored":
+            raise ValueError(
+                f"missing_values='unstored' is for sparse {name}, and this is {type(X).__name__}. "
+                "For dense data use np.nan, 0, or mask=."
+            )
+        data = _read_dense(X, rule, mask, weights, dtype, name, least_rows)
+    if data.shape[0] >= least_rows:
+        validation.check_size(data.shape, name)
+    if isinstance(data, Observed) and data.n_entries == 0 and not may_be_empty:
+        raise ValueError(f"No observed entries: every entry of {name} is missing, so there is nothing to fit.")
+    return _moderate(data)
+
+
+# ---- dense --------------------------------------------------------------------------------------------------
+
+
+def _read_dense(
+    X: object,
+    rule: Any,
+    mask: object,
+    weights: object,
+    dtype: np.dtype[Any] | None,
+    name: str,
+    least_rows: int,
+) -> Data:
+    observed: Array | None = None
+    if isinstance(X, np.ma.MaskedArray):
+        observed = ~np.ma.getmaskarray(X)
+        X = X.data
+    raw = validation.array_2d(X, name)
+    if raw.shape[0] >= least_rows:
+        validation.check_size(raw.shape, name)
+    array = validation.as_float(raw, dtype)
+    if mask is not None:
+        observed = _and(observed, _mask(mask, array.shape))
+    weight = None if weights is None else _weights(weights, array.shape)
+    if weight is not None:
+        observed = _and(observed, weight > 0)
+    if rule is not None:
+        present = ~np.isnan(array) if np.isnan(rule) else array != 0
+        observed = _and(observed, present)
+    unit = weight is None or bool(np.all((weight == 1) | (weight == 0)))
+    if observed is None or (unit and observed.all()):
+        validation.check_values(array, name, remedy=NAN_REMEDY)
+        return Dense(array)
+    rows, columns = np.nonzero(observed)
+    indptr = np.concatenate(([0], np.cumsum(observed.sum(axis=1)))).astype(np.int64)
+    values = array[rows, columns]
+    validation.check_values(values, name, lambda p: (rows[p], columns[p]), remedy=NAN_REMEDY)
+    kept = np.empty(0, array.dtype) if unit or weight is None else weight[rows, columns].astype(array.dtype)
+    return Observed(indptr, columns.astype(np.int32), values, kept, (array.shape[0], array.shape[1]))
+
+
+def _and(left: Array | None, right: Array) -> Array:
+    return right if left is None else left & right
+
+
+def _mask(mask: object, shape: tuple[int, ...], name: str = "mask") -> Array:
+    array = mask.toarray() if validation.is_sparse(mask) else np.asarray(mask)  # type: ignore[attr-defined]
+    if array.dtype != bool:
+        raise TypeError(f"{name} has dtype {array.dtype}; it must be bool, True where X was observed.")
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape} where X has {tuple(shape)}.")
+    return array
+
+
+def _weights(weights: object, shape: tuple[int, ...]) -> Array:
+    dense = weights.toarray() if validation.is_sparse(weights) else weights  # type: ignore[attr-defined]
+    array = validation.as_float(validation.array_2d(dense, "weights"), np.dtype(np.float64))
+    if array.shape != shape:
+        raise ValueError(f"weights has shape {array.shape} where X has {tuple(shape)}.")
+    validation.check_values(array, "weights")
+    return array
+
+
+# ---- sparse -------------------------------------------------------------------------------------------------
+
+
+def _read_sparse(X: Any, rule: Any, mask: object, weights: object, dtype: np.dtype[Any] | None, name: str) -> Data:
+    incomplete = rule is not None or mask is not None or weights is not None
+    X = validation.compressed(X, name, dtype, duplicates="error" if incomplete else "sum")
+    if rule is not None and rule != "unstored" and np.isnan(rule) and not np.isnan(X.values).any():
+        rule = None  # no NaN is stored, and an entry that is not stored is a 0
+    if rule is None and mask is None and weights is None:
+        validation.check_values(X.values, name, _place(X), remedy=NAN_REMEDY)
+        return Sparse(*X)
+    if rule is None or (rule != "unstored" and np.isnan(rule)):
+        X = _filled(X, mask, weights)
+    keep = np.ones(X.values.size, bool)
+    if rule is not None and rule != "unstored":
+        keep &= ~np.isnan(X.values) if np.isnan(rule) else X.values != 0
+    if mask is not None:
+        keep &= _looked_up(mask, X, "mask") != 0
+    weight = None if weights is None else _looked_up(weights, X, "weights")
+    if weight is not None:
+        keep &= weight > 0
+    return _observed(X, keep, weight, name)
+
+
+def _observed(X: Compressed, keep: Array, weight: Array | None, name: str) -> Data:
+    rows, indices, values = X.rows[keep], X.indices[keep], X.values[keep]
+    validation.check_values(values, name, lambda p: (rows[p], indices[p]), remedy=NAN_REMEDY)
+    kept = np.empty(0, values.dtype) if weight is None else weight[keep].astype(values.dtype)
+    if np.all(kept == 1):
+        kept = kept[:0]
+    if values.size == X.shape[0] * X.shape[1] and not kept.size:
+        return Dense(values.reshape(X.shape))
+    indptr = np.concatenate(([0], np.cumsum(np.bincount(rows, minlength=X.shape[0])))).astype(np.int64)
+    return Observed(indptr, indices, values, kept, X.shape)
+
+
+def _place(X: Compressed) -> Any:
+    return lambda p: (validation.row_of(X.indptr, p), X.indices[p])
+
+
+def _filled(X: Compressed, mask: object, weights: object) -> Compressed:
+    """``X`` with the zeros stored that a mask or weights call observed (all of them if neither is given)."""
+    for guide, name in ((mask, "mask"), (weights, "weights")):
+        if validation.is_sparse(guide):
+            there = _guide(guide, X.shape, name)
+            return there._replace(values=_at(X, there).astype(X.values.dtype))
+    pattern = np.ones(X.shape, bool)
+    if mask is not None:
+        pattern &= _mask(mask, X.shape)
+    if weights is not None:
+        pattern &= _weights(weights, X.shape) > 0
+    dense = np.zeros(X.shape, X.values.dtype)
+    dense[X.rows, X.indices] = X.values
+    rows, columns = np.nonzero(pattern)
+    indptr = np.concatenate(([0], np.cumsum(pattern.sum(axis=1)))).astype(np.int64)
+    return Compressed(indptr, columns.astype(np.int32), dense[rows, columns], X.shape)
+
+
+def _looked_up(other: object, X: Compressed, name: str) -> Array:
+    """The values of a mask or of weights at the stored entries of ``X``; sparse ones are 0 where not stored."""
+    if validation.is_sparse(other):
+        return _at(_guide(other, X.shape, name), X)
+    check = _mask if name == "mask" else _weights
+    return check(other, X.shape)[X.rows, X.indices]
+
+
+def _guide(other: Any, shape: tuple[int, int], name: str) -> Compressed:
+    """A sparse mask or sparse weights, checked."""
+    if name == "mask" and other.dtype != bool:
+        raise TypeError(f"mask has dtype {other.dtype}; it must be bool, True where X was observed.")
+    if tuple(other.shape) != shape:
+        raise ValueError(f"{name} has shape {tuple(other.shape)} where X has {shape}.")
+    there = validation.compressed(other, name, np.dtype(np.float64), duplicates="error")
+    validation.check_values(there.values, name, _place(there))
+    return there
+
+
+def _at(there: Compressed, here: Compressed) -> Array:
+    """The values of ``there`` at the places of ``here``, 0 where it stores none; both are sorted."""
+    if not there.values.size:
+        return np.zeros(here.values.size)
+    n = here.shape[1]
+    wanted, stored = here.rows * n + here.indices, there.rows * n + there.indices
+    p = np.minimum(np.searchsorted(stored, wanted), stored.size - 1)
+    return np.where(stored[p] == wanted, there.values[p], 0.0)
+
+
+# ---- scale --------------------------------------------------------------------------------------------------
+
+
+def _moderate(data: Data) -> Scaled:
+    """Data scaled by a power of four where its largest entry is far from 1, so that nothing over- or underflows."""
+    largest = data.values.max() if data.values.size else 0
+    exponent = int(np.frexp(largest)[1]) if largest > 0 else 0
+    if abs(exponent) <= _SAFE_EXPONENT[data.dtype]:
+        return Scaled(data, 0)
+    shift = exponent // 2
+    return Scaled(data.with_values(np.ldexp(data.values, -2 * shift)), shift)

@@ -1,0 +1,357 @@
+"""Ratings: who rated what, and how; what is not stored is not known."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nmfcore.ratings.assemble import Duplicates, assemble, check_values
+from nmfcore.ratings.ids import Ids, encode_ids, find_ids
+from nmfcore.ratings.reader import read_ratings
+from nmfcore.ratings.split import held_out_by_rating, held_out_by_user
+
+Seed: TypeAlias = int | np.random.Generator | np.random.SeedSequence | None
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Ratings:
+    """Observed ratings with the caller's ids, stored as canonical CSR: users are rows, items are columns.
+
+    A stored 0 is a rating of 0; what is not stored is missing. The arrays are read-only. Make one with
+    `from_triplets` or `from_csv`. `nmfcore.factorize` takes it where it takes a SciPy sparse matrix, with
+    ``missing_values="unstored"``.
+
+    Parameters
+    ----------
+    users, items : ndarray, shape (n_users,) and (n_items,)
+        Distinct ids in ascending order, int64 or str.
+    indptr : ndarray of int64, shape (n_users + 1,)
+        The ratings of user k are those from ``indptr[k]`` to ``indptr[k + 1]``.
+    indices : ndarray of int64, shape (nnz,)
+        Item positions, ascending within each user.
+    data : ndarray of float64, shape (nnz,)
+        The ratings: finite, at least 0.
+
+    Raises
+    ------
+    ValueError
+        The arrays do not fit together, or a rating is negative or not finite.
+
+    Examples
+    --------
+    >>> ratings = Ratings.from_triplets(["ann", "bob", "bob"], [10, 10, 20], [5, 3, 0])
+    >>> ratings
+    Ratings(2 users x 2 items, 3 ratings, density 75%, mean 2.667, range 0 to 5)
+    >>> ratings.users, ratings.indptr, ratings.indices, ratings.data
+    (array(['ann', 'bob'], dtype='<U3'), array([0, 1, 3]), array([0, 0, 1]), array([5., 3., 0.]))
+    """
+
+    users: Ids
+    items: Ids
+    indptr: NDArray[np.int64]
+    indices: NDArray[np.int64]
+    data: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        self._freeze("indptr", np.int64)
+        self._freeze("indices", np.int64)
+        self._freeze("data", np.float64)
+        for noun in ("users", "items"):
+            ids = np.asarray(getattr(self, noun))
+            if ids.dtype.kind not in "iuU":
+                raise ValueError(f"{noun} have dtype {ids.dtype}; ids are int64 or str")
+            self._freeze(noun, np.int64 if ids.dtype.kind in "iu" else ids.dtype)
+            self._check_ids(noun)
+        self._check_structure()
+        check_values(self.data)
+
+    def _freeze(self, name: str, dtype: Any) -> None:
+        array = np.ascontiguousarray(getattr(self, name), dtype=dtype).view()
+        if array.ndim != 1:
+            raise ValueError(f"{name} has {array.ndim} dimensions; it is a 1-D array")
+        array.flags.writeable = False
+        object.__setattr__(self, name, array)
+
+    def _check_ids(self, noun: str) -> None:
+        ids = getattr(self, noun)
+        bad = np.flatnonzero(ids[1:] <= ids[:-1])
+        if bad.size:
+            k = int(bad[0])
+            raise ValueError(
+                f"{noun} are not distinct and ascending: {ids[k]!r} before {ids[k + 1]!r}; see from_triplets"
+            )
+
+    def _check_structure(self) -> None:
+        indptr, indices, nnz = self.indptr, self.indices, self.data.size
+        if nnz == 0:
+            raise ValueError("no ratings; give at least one")
+        if indices.size != nnz:
+            raise ValueError(f"{indices.size} indices for {nnz} ratings; give one item position for each")
+        if indptr.size != self.users.size + 1 or indptr[0] != 0 or indptr[-1] != nnz or (np.diff(indptr) < 0).any():
+            raise ValueError(f"indptr does not ascend from 0 to {nnz} in {self.users.size + 1} steps")
+        if indices.min() < 0 or indices.max() >= self.items.size:
+            raise ValueError(f"indices leave the range 0 to {self.items.size - 1}")
+        falls = np.flatnonzero(indices[1:] <= indices[:-1]) + 1
+        if not np.isin(falls, indptr).all():
+            raise ValueError("indices are not ascending and distinct within each user; see from_triplets")
+
+    @classmethod
+    def from_triplets(
+        cls, users: ArrayLike, items: ArrayLike, ratings: ArrayLike, *, duplicates: Duplicates = "error"
+    ) -> Ratings:
+        """Make ratings of three columns of equal length.
+
+        Parameters
+        ----------
+        users, items : array-like, shape (nnz,)
+            Ids: all integers or all strings. Any sequence that NumPy reads will do, a pandas Series too.
+        ratings : array-like, shape (nnz,)
+            Finite numbers of at least 0.
+        duplicates : {"error", "last", "mean"}
+            What to do where a user rated an item more than once.
+
+        Returns
+        -------
+        Ratings
+            With both kinds of ids sorted.
+
+        Raises
+        ------
+        ValueError
+            A column is empty or of another length, an id is missing, a rating is negative or not finite, or
+            there are duplicates; the message names the first row (from 0).
+        TypeError
+            Ids of mixed or other types; ratings that are not numbers.
+
+        Examples
+        --------
+        >>> Ratings.from_triplets([7, 7], ["a", "a"], [4, 5], duplicates="mean").data
+        array([4.5])
+        """
+        values = check_values(ratings)
+        user_ids, item_ids = _sized(users), _sized(items)
+        sizes = [len(column) for column in (user_ids, item_ids, values)]
+        if len(set(sizes)) > 1:
+            raise ValueError(f"{sizes[0]} users, {sizes[1]} items, {sizes[2]} ratings; the columns are of equal length")
+        if not sizes[0]:
+            raise ValueError("no ratings; give at least one")
+        row_ids, rows = encode_ids(user_ids, "user")
+        column_ids, columns = encode_ids(item_ids, "item")
+        return cls(row_ids, column_ids, *assemble(row_ids, rows, column_ids, columns, values, duplicates))
+
+    @classmethod
+    def from_csv(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        sep: str | None = None,
+        duplicates: Duplicates = "error",
+        user: str | None = None,
+        item: str | None = None,
+        rating: str | None = None,
+    ) -> Ratings:
+        r"""Read a text file, one rating a line: MovieLens' u.data, ratings.dat, ratings.csv, and their like.
+
+        A first line whose rating is not a number is a header; columns are then found by their usual names,
+        else they are the first three. Further columns are ignored. Ids are integers if all of a column are
+        written as integers are (no leading zeros, no plus sign), else strings. The file is read in chunks; a
+        name that ends in .gz is uncompressed on the way.
+
+        Parameters
+        ----------
+        path : path-like
+            UTF-8, or Latin-1 where it is not UTF-8.
+        sep : str, optional
+            What stands between two fields, " " for any blanks; found from the first lines if not given.
+        duplicates : {"error", "last", "mean"}
+            What to do where a user rated an item more than once.
+        user, item, rating : str, optional
+            Names of columns in the header.
+
+        Returns
+        -------
+        Ratings
+            With both kinds of ids sorted.
+
+        Raises
+        ------
+        ValueError
+            A bad line, named by its number (from 1) and text; a file without ratings; a column that is not
+            there.
+        OSError
+            The file cannot be opened.
+
+        Examples
+        --------
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "ratings.csv")
+        ...     _ = path.write_text("userId,movieId,rating,timestamp\n1,31,2.5,1260759\n2,31,4.0,8353554\n")
+        ...     Ratings.from_csv(path)
+        Ratings(2 users x 1 item, 2 ratings, density 100%, mean 3.25, range 2.5 to 4)
+        """
+        read = read_ratings(path, sep, (user, item, rating))
+        return cls(read.users, read.items, *assemble(*read, duplicates))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Numbers of users and of items."""
+        return self.users.size, self.items.size
+
+    @property
+    def nnz(self) -> int:
+        """Number of ratings."""
+        return self.data.size
+
+    @property
+    def density(self) -> float:
+        """Share of all pairs of a user and an item that have a rating."""
+        return self.nnz / self.users.size / self.items.size
+
+    @property
+    def ndim(self) -> int:
+        """2, as of a matrix."""
+        return 2
+
+    @property
+    def dtype(self) -> np.dtype[np.float64]:
+        """Type of the ratings."""
+        return self.data.dtype
+
+    @property
+    def format(self) -> Literal["csr"]:
+        """Name of the storage, as SciPy has it."""
+        return "csr"
+
+    def tocsr(self) -> Ratings:
+        """Return the ratings themselves: they are stored by user."""
+        return self
+
+    def __len__(self) -> int:
+        return self.nnz
+
+    def __repr__(self) -> str:
+        sizes = f"{_count(self.shape[0], 'user')} x {_count(self.shape[1], 'item')}"
+        return (
+            f"Ratings({sizes}, {_count(self.nnz, 'rating')}, density {100 * self.density:.3g}%, "
+            f"mean {self.mean():.4g}, range {self.data.min():g} to {self.data.max():g})"
+        )
+
+    def mean(self) -> float:
+        """Return the mean of the ratings.
+
+        Examples
+        --------
+        >>> Ratings.from_triplets([1, 2], [1, 1], [4, 5]).mean()
+        4.5
+        """
+        return float(self.data.mean())
+
+    def triplets(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Return (user positions, item positions, ratings), each of shape (nnz,), sorted by user and item.
+
+        Examples
+        --------
+        >>> Ratings.from_triplets(["b", "a"], [7, 7], [4, 5]).triplets()
+        (array([0, 1]), array([0, 0]), array([5., 4.]))
+        """
+        return np.repeat(np.arange(self.users.size), np.diff(self.indptr)), self.indices, self.data
+
+    def user_index(self, ids: ArrayLike) -> Any:
+        """Return the position of a user, or of each user of an array.
+
+        Parameters
+        ----------
+        ids : id or array-like of ids, shape (k,)
+            Ids of the kind that `users` has; `parse_id` reads one from text.
+
+        Returns
+        -------
+        int, or ndarray of int64, shape (k,)
+            Positions in `users`: rows of W.
+
+        Raises
+        ------
+        KeyError
+            An id is not known; the message names it.
+
+        Examples
+        --------
+        >>> ratings = Ratings.from_triplets(["b", "a"], [7, 8], [4, 5])
+        >>> ratings.user_index("b"), ratings.user_index(["b", "a", "b"])
+        (1, array([1, 0, 1]))
+        """
+        return find_ids(ids, self.users, "user")
+
+    def item_index(self, ids: ArrayLike) -> Any:
+        """Return the position of an item, or of each item of an array; otherwise as `user_index`.
+
+        Examples
+        --------
+        >>> Ratings.from_triplets(["b", "a"], [7, 8], [4, 5]).item_index(8)
+        1
+        """
+        return find_ids(ids, self.items, "item")
+
+    def split(
+        self, test: float = 0.1, *, by: Literal["rating", "user"] = "rating", random_state: Seed = None
+    ) -> tuple[Ratings, Ratings]:
+        """Hold out a part of the ratings at random; both parts keep all users and items and their positions.
+
+        Parameters
+        ----------
+        test : float
+            The part to hold out, between 0 and 1.
+        by : {"rating", "user"}
+            "rating": that part of all ratings, whosever they are. "user": that part of each user's ratings,
+            rounded, one at least staying in training.
+        random_state : int, Generator, SeedSequence or None
+            The same int gives the same split.
+
+        Returns
+        -------
+        train, test : Ratings
+            Of the same shape; no rating is in both.
+
+        Raises
+        ------
+        ValueError
+            `test` is not between 0 and 1, or one of the parts would be empty.
+
+        Examples
+        --------
+        >>> ratings = Ratings.from_triplets([1, 1, 2, 2], [1, 2, 1, 2], [5, 4, 3, 2])
+        >>> train, test = ratings.split(0.25, random_state=0)
+        >>> train.nnz, test.nnz, test.shape
+        (3, 1, (2, 2))
+        """
+        if not 0 < test < 1:
+            raise ValueError(f"test={test!r}: the part to hold out is a number between 0 and 1, such as 0.1")
+        rng = np.random.default_rng(random_state)
+        if by == "rating":
+            held_out = held_out_by_rating(self.nnz, test, rng)
+        elif by == "user":
+            held_out = held_out_by_user(self.indptr, test, rng)
+        else:
+            raise ValueError(f"by={by!r}: ratings are held out by 'rating' or by 'user'")
+        n_test = int(np.count_nonzero(held_out))
+        if not 0 < n_test < self.nnz:
+            part = "test" if n_test == 0 else "training"
+            raise ValueError(f"test={test} of {self.nnz} ratings by {by} leaves none for {part}; change test= or by=")
+        return self._subset(~held_out), self._subset(held_out)
+
+    def _subset(self, kept: NDArray[np.bool_]) -> Ratings:
+        before = np.concatenate(([0], np.cumsum(kept, dtype=np.int64)))
+        return Ratings(self.users, self.items, before[self.indptr], self.indices[kept], self.data[kept])
+
+
+def _sized(column: Any) -> Any:
+    return column if hasattr(column, "__len__") else list(column)
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

@@ -1,0 +1,288 @@
+"""What a fit returns: the factors, what they are worth, and how it came about; saving and loading."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from nmfcore import archive
+from nmfcore._types import Array
+from nmfcore.stopping import Status
+
+_MEMBERS = {
+    "W": archive.Member(2, "f"),
+    "H": archive.Member(2, "f"),
+    "iteration": archive.Member(1, "iu"),
+    "objective": archive.Member(1, "f"),
+    "kkt": archive.Member(1, "f"),
+    "seconds": archive.Member(1, "f"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """One entry per iterate; entry 0 is the start.
+
+    Attributes
+    ----------
+    iteration : ndarray of int, shape (n_iter + 1,)
+    objective : ndarray of float64, shape (n_iter + 1,)
+        What is minimised, penalties included.
+    kkt : ndarray of float64, shape (n_iter + 1,)
+    seconds : ndarray of float64, shape (n_iter + 1,)
+        Wall-clock time since the loop began.
+    """
+
+    iteration: Array
+    objective: Array
+    kkt: Array
+    seconds: Array
+
+    def __len__(self) -> int:
+        return len(self.iteration)
+
+
+@dataclass(frozen=True, eq=False)
+class Factorization:
+    r"""``X ≈ W H`` with a certificate. ``W, H = f`` unpacks it.
+
+    Attributes
+    ----------
+    W : ndarray (m, r)
+    H : ndarray (r, n)
+        Finite and non-negative, float32 if X was float32 and float64 otherwise.
+    objective : float
+        ``½ Σ ω (x - (W H))²`` over the entries that count, plus ``l1·Σ`` and ``½·l2·‖·‖²`` of each factor; in
+        float64, so ``inf`` where X is beyond about 1e154.
+    kkt : float
+        How far (W, H) is from a stationary point, without unit: see
+        :func:`nmfcore.stopping.kkt_residual`.
+    n_iter : int
+    converged : bool
+        Whether the KKT residual reached ``tol``, or cannot fall further in this arithmetic.
+    status : Status
+        Why the fit ended, and what to do about it: ``f.status.value`` is a sentence.
+    seconds : float
+    history : History
+        ``iteration``, ``objective``, ``kkt``, ``seconds`` of the start and of every iterate.
+    settings : dict
+        ``solver``, ``loss``, ``missing_values``, ``l1``, ``l2``, ``tol``, ``max_iter``: what the fit was asked.
+    """
+
+    W: Array
+    H: Array
+    objective: float
+    kkt: float
+    n_iter: int
+    converged: bool
+    status: Status
+    seconds: float
+    history: History
+    settings: dict[str, Any]
+
+    def __iter__(self) -> Iterator[Array]:
+        return iter((self.W, self.H))
+
+    @property
+    def rank(self) -> int:
+        """How many components there are."""
+        return int(self.H.shape[0])
+
+    def __repr__(self) -> str:
+        (m, r), n = self.W.shape, self.H.shape[1]
+        start = self.history.objective[0]
+        return (
+            f"Factorization: X ({m} x {n}) ≈ W ({m} x {r}) H ({r} x {n}), {self.W.dtype}, {self.settings['solver']}\n"
+            f"  objective {self.objective:.6g} (from {start:.6g}), KKT residual {self.kkt:.2g}, "
+            f"{self.n_iter} iterations in {self.seconds:.3g} s\n"
+            f"  {self.status.name}: {self.status.value}"
+        )
+
+    def reconstruct(self) -> Array:
+        """``W H``, shape (m, n): all of it, so mind the memory; :meth:`predict` computes single entries.
+
+        Examples
+        --------
+        >>> import nmfcore
+        >>> nmfcore.factorize([[1, 2], [2, 4]], 1, random_state=0).reconstruct().round(3)
+        array([[1., 2.],
+               [2., 4.]])
+        """
+        return self.W @ self.H
+
+    def predict(self, rows: ArrayLike, cols: ArrayLike) -> Array:
+        """The entries ``(W H)[rows, cols]``.
+
+        Parameters
+        ----------
+        rows, cols : array_like of int
+            Broadcast against each other as in ``X[rows, cols]``; negative ones count from the end.
+
+        Returns
+        -------
+        ndarray
+            Of the broadcast shape.
+
+        Raises
+        ------
+        TypeError
+            If they are not whole numbers.
+        IndexError
+            If one is out of range.
+
+        Examples
+        --------
+        >>> import nmfcore
+        >>> f = nmfcore.factorize([[1, 2], [2, 4]], 1, random_state=0)
+        >>> f.predict([0, 1], 1).round(3)
+        array([2., 4.])
+        """
+        m, n = self.W.shape[0], self.H.shape[1]
+        i, j = np.broadcast_arrays(_positions(rows, m, "rows"), _positions(cols, n, "cols"))
+        return np.asarray(np.einsum("...t,...t->...", self.W[i], self.H.T[j]))
+
+    def transform(
+        self, X: object, *, mask: object = None, weights: object = None, n_threads: int | None = None
+    ) -> Array:
+        """The best W for other rows with the same H: exact non-negative least squares, each row by itself.
+
+        Parameters
+        ----------
+        X : array_like or sparse matrix (m_new, n)
+            Read as the fit read its X: the same ``missing_values``. A row without an observed entry gets 0.
+        mask : array_like of bool (m_new, n), optional
+            True where observed.
+        weights : array_like (m_new, n), optional
+            A non-negative weight for every entry.
+        n_threads : int, optional
+            As in :func:`nmfcore.factorize`.
+
+        Returns
+        -------
+        ndarray (m_new, r)
+            The result for a row depends on no other row.
+
+        Raises
+        ------
+        ValueError
+            If X does not have ``n`` columns, or an entry is not finite and non-negative.
+
+        Examples
+        --------
+        >>> import nmfcore
+        >>> f = nmfcore.factorize([[1, 2], [2, 4]], 1, random_state=0)
+        >>> (f.transform([[3, 6]]) @ f.H).round(6)
+        array([[3., 6.]])
+        """
+        from nmfcore.factorize import transform
+
+        return transform(self, X, mask, weights, n_threads)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write to a ``.npz`` file, at once or not at all; no pickle. :func:`nmfcore.load` reads it.
+
+        Parameters
+        ----------
+        path : path
+            Used as given.
+        """
+        arrays, meta = pack(self)
+        archive.write(path, arrays, {"kind": "factorization", **meta})
+
+
+def load(path: str | os.PathLike[str], *, max_bytes: int = 8 * 2**30) -> Factorization:
+    """Read what :meth:`Factorization.save` wrote.
+
+    Parameters
+    ----------
+    path : path
+        A ``.npz`` file. It is not trusted: nothing in it is unpickled or run, and what it claims is checked
+        before memory is asked for.
+    max_bytes : int
+        Refuse a file whose arrays would take more.
+
+    Raises
+    ------
+    ValueError
+        If it is no model, is damaged, or was written by a newer nmfcore.
+    OSError
+        If it cannot be read.
+
+    Examples
+    --------
+    >>> import nmfcore, os, tempfile
+    >>> f = nmfcore.factorize([[1, 2], [2, 4]], 1, random_state=0)
+    >>> path = os.path.join(tempfile.mkdtemp(), "model.npz")
+    >>> f.save(path)
+    >>> bool((nmfcore.load(path).W == f.W).all())
+    True
+    """
+    arrays, meta = archive.read(path, _MEMBERS, max_bytes=max_bytes)
+    if meta.get("kind") != "factorization":
+        raise ValueError(f"{os.fspath(path)}: not a factorization but {meta.get('kind')!r}.")
+    return unpack(path, arrays, meta)
+
+
+def pack(f: Factorization) -> tuple[dict[str, Array], dict[str, Any]]:
+    """The arrays and the settings that a model file holds of a factorization."""
+    h = f.history
+    arrays = {"W": f.W, "H": f.H, "iteration": h.iteration, "objective": h.objective}
+    arrays |= {"kkt": h.kkt, "seconds": h.seconds}
+    settings = {k: list(v) if isinstance(v, tuple) else v for k, v in f.settings.items()}
+    return arrays, {"status": f.status.name, "converged": f.converged, "settings": settings}
+
+
+def unpack(path: str | os.PathLike[str], arrays: dict[str, Array], meta: dict[str, Any]) -> Factorization:
+    """The factorization in a model file, its meaning checked: shapes that fit, finite and non-negative factors."""
+    W, H = arrays["W"], np.ascontiguousarray(arrays["H"])
+    history = History(*(arrays[key] for key in ("iteration", "objective", "kkt", "seconds")))
+    n_iterates = len(history)
+    settings = meta.get("settings")
+    problem = None
+    if W.shape[1] != H.shape[0] or W.shape[1] == 0:
+        problem = f"W is {W.shape} and H is {H.shape}"
+    elif W.dtype != H.dtype or W.dtype.itemsize < 4:
+        problem = f"W is {W.dtype} and H is {H.dtype}"
+    elif not all(_sound(A) for A in (W, H)):
+        problem = "a factor has a negative or non-finite entry"
+    elif n_iterates == 0 or any(len(a) != n_iterates for a in (history.objective, history.kkt, history.seconds)):
+        problem = "the history has columns of different lengths"
+    elif meta.get("status") not in Status.__members__ or not isinstance(settings, dict):
+        problem = "its description is incomplete"
+    if problem or not isinstance(settings, dict):
+        raise ValueError(f"{os.fspath(path)}: damaged nmfcore model: {problem}. Save the model again.")
+    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+    return Factorization(
+        W,
+        H,
+        float(history.objective[-1]),
+        float(history.kkt[-1]),
+        int(history.iteration[-1]),
+        bool(meta.get("converged")),
+        Status[str(meta["status"])],
+        float(history.seconds[-1]),
+        history,
+        settings,
+    )
+
+
+def _sound(A: Array) -> bool:
+    return A.size == 0 or (bool(np.isfinite(A).all()) and bool(A.min() >= 0))
+
+
+def _positions(index: ArrayLike, size: int, name: str) -> Array:
+    positions = np.asarray(index)
+    if positions.size == 0:
+        return positions.astype(np.intp)
+    if positions.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be whole numbers, not {positions.dtype}.")
+    bad = (positions < -size) | (positions >= size)
+    if bad.any():
+        first = positions[bad].flat[0]
+        raise IndexError(f"{name} holds {first}, but there are {size} of them: 0 to {size - 1}.")
+    return positions

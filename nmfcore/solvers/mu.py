@@ -1,0 +1,115 @@
+r"""MU: the multiplicative updates of Lee and Seung.
+
+With ``B`` fixed, a row ``a`` of the factor that moves has the objective
+``f(a) = ½ aᵀ G a - cᵀ a + l1 Σ a + ½ l2 ‖a‖²`` with ``G`` and ``c`` non-negative. At the present ``a`` the matrix
+``G + l2 I`` is majorised by the diagonal one with entries ``(G a + l2 a)_t / a_t``, and the minimum of the majoriser
+that this and the gradient make is
+
+.. math:: a_t ← a_t \, c_t / (G a + l_1 + l_2 a)_t,
+
+so the objective never rises, and an entry that is positive stays so. An entry that is 0 stays 0, so starts for this
+solver should have no zeros; and a positive entry is kept from falling below a tiny share of its scale, since one
+that had sunk out of reach could not come back and the limit need not be stationary (Gillis and Glineur, section 2;
+to stop on the way to a coordinate's minimum is still to descend).
+
+W is moved first and H then with the *new* W: moved at the same time from the same product, X = 1, w = h = 2 becomes
+½, ½, then 2, 2, and so on for ever.
+
+References
+----------
+Lee and Seung, "Algorithms for non-negative matrix factorization", NIPS 2000, theorem 1. With missing entries every
+row has its own ``G`` and ``c``: Zhang, Wang, Ford and Makedon, "Learning from incomplete ratings using
+non-negative matrix factorization", SDM 2006.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from nmfcore._types import Array
+from nmfcore.data import Data
+from nmfcore.kernels._jit import kernel
+from nmfcore.solvers.base import Penalty
+
+FLOOR = 1e-16  # of the value an entry would have if its component stood alone
+
+
+@dataclass(frozen=True, slots=True)
+class MU:
+    """Multiplicative updates for the Frobenius loss.
+
+    ``MU(extrapolate=False)`` is the textbook algorithm, equal to scikit-learn's ``solver="mu"`` iterate by
+    iterate. It needs many times the iterations of :class:`HALS`; it is here because it is what the literature
+    starts from.
+
+    Parameters
+    ----------
+    extrapolate : bool
+        Carry each step of W on (Nesterov); a step that would raise the objective is replaced by a plain one.
+
+    Examples
+    --------
+    >>> import nmfcore
+    >>> f = nmfcore.factorize([[1, 2], [2, 4]], 1, solver=nmfcore.solvers.MU(), random_state=0)
+    >>> f.reconstruct().round(6)
+    array([[1., 2.],
+           [2., 4.]])
+    """
+
+    extrapolate: bool = True
+
+    floor: ClassVar[float] = 0.1  # an extrapolated entry that reached 0 would be locked there
+
+    def sweeps_for(self, data: Data, r: int) -> int:
+        """One update for each time the normal equations are formed."""
+        return 1
+
+    def update(self, A: Array, C: Array, G: Array, penalty: Penalty, sweeps: int, out: Array, tally: Array) -> None:
+        """Multiply every row of ``A`` (b, r), given ``C`` (b, r) and ``G`` (1 or b, r, r), into ``out``."""
+        _multiply_rows(A, C, G, *penalty, sweeps, out, tally)
+
+
+@kernel
+def _multiply_rows(A: Array, C: Array, G: Array, l1: float, l2: float, sweeps: int, out: Array, tally: Array) -> None:
+    rows, r = A.shape
+    own = 1 if G.shape[0] > 1 else 0  # every row has its own G, or all share one
+    l1, l2 = A.dtype.type(l1), A.dtype.type(l2)
+    tiny = A.dtype.type(1e-30) if A.itemsize == 4 else A.dtype.type(1e-290)  # keeps c / 0 finite
+    zero = A.dtype.type(0)
+    before = np.empty(r, A.dtype)
+    after = np.empty(r, A.dtype)
+    for i in range(rows):
+        Gi = G[i * own]
+        a = out[i]
+        c = C[i]
+        for t in range(r):
+            a[t] = A[i, t]
+            before[t] = l1 + l2 * a[t]
+        for s in range(r):
+            for t in range(r):
+                before[t] += a[s] * Gi[s, t]
+        after[:] = before
+        for _ in range(sweeps):
+            for t in range(r):
+                if a[t] > zero:
+                    a[t] *= c[t] / (after[t] if after[t] > tiny else tiny)
+                    # What the component would be alone bounds it from above; see FLOOR for the bound from below.
+                    alone = c[t] / (Gi[t, t] if Gi[t, t] > tiny else tiny)
+                    a[t] = a[t] if a[t] > FLOOR * alone else FLOOR * alone
+                after[t] = l1 + l2 * a[t]
+            for s in range(r):
+                for t in range(r):
+                    after[t] += a[s] * Gi[s, t]
+        for t in range(r):
+            old, new = np.float64(A[i, t]), np.float64(a[t])
+            slope, end = np.float64(before[t]) - np.float64(c[t]), np.float64(after[t]) - np.float64(c[t])
+            curvature = np.float64(Gi[t, t] + l2)
+            rho = slope if slope < curvature * old else curvature * old
+            tally[t] += rho * rho
+            rho = end if end < curvature * new else curvature * new
+            tally[r + t] += rho * rho
+            tally[2 * r] -= 0.5 * (new - old) * (slope + end)  # exact for a quadratic
+            tally[2 * r + 1] += old * (slope - l1 - l2 * old - np.float64(c[t]))

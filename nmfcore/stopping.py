@@ -1,0 +1,73 @@
+"""When a fit ends and what it says of itself: the KKT residual, the status, the warning."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+import numpy as np
+
+from nmfcore._types import Array
+
+
+class ConvergenceWarning(UserWarning):
+    """A fit ended before its KKT residual reached ``tol``."""
+
+
+class Status(enum.Enum):
+    """Why a fit ended, and what to do if that is not what you wanted."""
+
+    CONVERGED = "The KKT residual reached tol."
+    STALLED = (
+        "The objective no longer falls beyond rounding, so this is as close to a stationary point as the "
+        "arithmetic allows; for a smaller KKT residual pass float64 data."
+    )
+    MAX_ITER = "max_iter iterations were made before the KKT residual reached tol; raise max_iter or tol."
+    MAX_TIME = "max_time seconds passed before the KKT residual reached tol; raise max_time or tol."
+    CALLBACK = "The callback raised StopIteration."
+    INTERRUPTED = "Interrupted; this is the last complete iterate. Pass W=f.W, H=f.H to factorize to go on from it."
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The limits of a fit: a KKT residual, a number of iterations, seconds of wall-clock time (or None)."""
+
+    tol: float
+    max_iter: int
+    max_time: float | None = None
+
+
+def kkt_residual(rho_W: Array, rho_H: Array, squares_W: Array, squares_H: Array, norm_X: float) -> float:
+    r"""How far ``(W, H)`` is from a stationary point: 0 exactly at one, the same for any scale of X.
+
+    With ``G`` the gradient of the objective (penalties included) for a factor and ``B_t`` the curvature of its
+    coordinates in column ``t`` (of that row, where entries are missing), each entry counts with
+
+    .. math:: ρ_{it} = |G_{it}| \text{ if } G_{it} < 0 \text{ else } \min(G_{it}, B_t W_{it}),
+
+    that is, with the gradient where the entry wants to grow, and else with what still has to go. The residual is
+    ``max(‖ρ_W‖ / (‖X‖ ‖H‖), ‖ρ_H‖ / (‖X‖ ‖W‖))`` after the columns of W and the rows of H have been given equal
+    norms, which changes neither ``W H`` nor what is stationary.
+
+    Parameters
+    ----------
+    rho_W, rho_H : ndarray (r,)
+        ``Σ_i ρ_it²`` of each column of W, and of each row of H, before balancing.
+    squares_W, squares_H : ndarray (r,)
+        Squared norms of the columns of W and of the rows of H.
+    norm_X : float
+        Frobenius norm of the entries of X that count.
+
+    Returns
+    -------
+    float
+        0 at a stationary point; ``inf`` where W H = 0 or X = 0 and the point is not stationary.
+    """
+    both = (squares_W > 0) & (squares_H > 0)
+    squared_scale = np.ones_like(squares_W)  # s² = ‖H_t‖ / ‖W_t‖: W_t s and H_t / s have equal norms
+    squared_scale[both] = np.sqrt(squares_H[both] / squares_W[both])
+    size = norm_X * float(np.sqrt(np.sqrt(squares_W * squares_H).sum()))
+    rho = max(float(np.sum(rho_W / squared_scale)), float(np.sum(rho_H * squared_scale)))
+    if rho == 0.0:
+        return 0.0
+    return float(np.sqrt(rho)) / size if size > 0.0 else float("inf")

@@ -1,0 +1,314 @@
+"""The only judge of what users pass in: the rule, what came, and the remedy. Nothing below checks again."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import operator
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nmfcore._types import Array
+from nmfcore.kernels import sparse as sparse_kernels
+
+
+class Compressed(NamedTuple):
+    """A checked matrix in compressed rows: sorted, without duplicates, dtype float32 or float64."""
+
+    indptr: Array
+    indices: Array
+    values: Array
+    shape: tuple[int, int]
+
+    @property
+    def rows(self) -> Array:
+        """The row of each stored entry."""
+        return np.repeat(np.arange(self.shape[0]), np.diff(self.indptr))
+
+
+# ---- numbers ------------------------------------------------------------------------------------------------
+
+
+def whole(value: object, name: str, least: int) -> int:
+    """``value`` as an int of at least ``least``."""
+    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name}={value!r} must be a whole number, not {type(value).__name__}.")
+    number = operator.index(value)
+    if number < least:
+        raise ValueError(f"{name}={number} must be {least} or more.")
+    return number
+
+
+def non_negative(value: object, name: str) -> float:
+    """``value`` as a finite float of at least 0."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name}={value!r} must be a number, not {type(value).__name__}.")
+    number = float(value)
+    if not (math.isfinite(number) and number >= 0.0):
+        raise ValueError(f"{name}={value!r} must be finite and 0 or more.")
+    return number
+
+
+def factor_pair(value: object, name: str) -> tuple[float, float]:
+    """A number for both factors, or a pair of numbers for (W, H)."""
+    if isinstance(value, (tuple, list, np.ndarray)):
+        if len(value) != 2:
+            raise ValueError(f"{name}={value!r} must be a number, or a pair of numbers for (W, H).")
+        return non_negative(value[0], f"{name}[0]"), non_negative(value[1], f"{name}[1]")
+    number = non_negative(value, name)
+    return number, number
+
+
+def one_of(value: object, name: str, choices: tuple[str, ...]) -> str:
+    """``value`` if it is one of ``choices``."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name}={value!r} is not one of {', '.join(map(repr, choices))}.")
+    return value
+
+
+def float_dtype(value: object) -> np.dtype[Any] | None:
+    """float32, float64, or None for what the data are."""
+    if value is None:
+        return None
+    for dtype in (np.dtype(np.float32), np.dtype(np.float64)):
+        try:
+            if np.dtype(value) == dtype:  # type: ignore[call-overload]
+                return dtype
+        except TypeError:
+            break
+    raise ValueError(f"dtype={value!r} must be float32 or float64.")
+
+
+# ---- dense arrays -------------------------------------------------------------------------------------------
+
+
+def is_sparse(X: object) -> bool:
+    """Whether ``X`` is a sparse matrix in SciPy's manner; SciPy itself is not needed to know."""
+    return hasattr(X, "tocsr") and hasattr(X, "shape")
+
+
+def array_2d(X: object, name: str) -> Array:
+    """``X`` as a two-dimensional numeric array, values unchecked; objects such as None and NA become NaN."""
+    if X is None or isinstance(X, (str, bytes, Mapping, set)) or hasattr(X, "__next__"):
+        raise TypeError(f"{name} must be a matrix (array, DataFrame, sparse matrix, list of lists), not {_kind(X)}.")
+    if isinstance(X, np.matrix):
+        raise TypeError(f"{name} is an np.matrix, whose * means something else; pass np.asarray({name}).")
+    array = _asarray(X, name)
+    if array.dtype.kind == "c":
+        raise ValueError(f"Complex data not supported: {name} has dtype {array.dtype}. Pass its magnitude.")
+    if array.dtype.kind not in "biufO":
+        raise TypeError(
+            f"{name} has dtype {array.dtype}; a matrix of numbers is needed (argument must be a string or a number "
+            "that float() takes is not enough: convert text and dates first)."
+        )
+    if array.ndim != 2:
+        hint = f"Reshape your data: {name}.reshape(1, -1) for one row, (-1, 1) for one column."
+        raise ValueError(f"Expected 2D array, got {array.ndim}D array instead: {name} has shape {array.shape}. {hint}")
+    return _floats_from_objects(array, X, name) if array.dtype.kind == "O" else array
+
+
+def _kind(X: object) -> str:
+    return "None" if X is None else type(X).__name__
+
+
+def _asarray(X: object, name: str) -> Array:
+    try:
+        return np.asarray(X)
+    except ValueError as error:
+        if isinstance(X, (list, tuple)):
+            lengths = [len(row) if hasattr(row, "__len__") else None for row in X]
+            for i, length in enumerate(lengths):
+                if length != lengths[0]:
+                    raise ValueError(f"{name}[{i}] has {length} entries where {name}[0] has {lengths[0]}.") from error
+        raise
+
+
+def _floats_from_objects(array: Array, X: object, name: str) -> Array:
+    floats = np.empty(array.shape)
+    columns = getattr(X, "columns", None)
+    for (i, j), value in np.ndenumerate(array):
+        if value is None or type(value).__name__ in ("NAType", "NaTType"):
+            floats[i, j] = np.nan
+        elif isinstance(value, (str, bytes)) or not hasattr(value, "__float__"):
+            where = f"column {columns[j]!r}" if columns is not None else f"{name}[{i}, {j}]"
+            raise TypeError(
+                f"{where} is {value!r}, not a number (argument must be a string or a number that stands for one "
+                "is not enough). Convert or drop it first."
+            )
+        else:
+            floats[i, j] = float(value)
+    return floats
+
+
+def as_float(array: Array, dtype: np.dtype[Any] | None) -> Array:
+    """C-contiguous, aligned, native float32 (if it is that, or asked for) or float64; a copy only if needed."""
+    if dtype is None:
+        dtype = np.dtype(np.float32 if array.dtype.newbyteorder("=") == np.float32 else np.float64)
+    with np.errstate(over="ignore", under="ignore"):
+        return np.require(array, dtype, ["C_CONTIGUOUS", "ALIGNED"])
+
+
+def check_size(shape: tuple[int, ...], name: str) -> None:
+    """Refuse a matrix without rows or columns."""
+    for count, kind in zip(shape, ("sample", "feature"), strict=True):
+        if count == 0:
+            raise ValueError(
+                f"Found array with 0 {kind}(s) (shape={shape}) while a minimum of 1 is required: {name} is empty."
+            )
+
+
+def check_values(values: Array, name: str, where: Any = None, *, remedy: str = "") -> None:
+    """Refuse NaN, infinities and negative numbers; ``where(p)`` turns a flat position into a place."""
+    flat = values.reshape(-1)
+    if flat.size == 0 or (flat.min() >= 0 and flat.max() < np.inf):  # false with a NaN anywhere
+        return
+    p = int(np.argmax(~((flat >= 0) & (flat < np.inf))))
+    index = where(p) if where else np.unravel_index(p, values.shape)
+    place = f"{name}[{', '.join(str(int(k)) for k in index)}] = {flat[p]:g}"
+    if np.isnan(flat[p]):
+        raise ValueError(f"Input contains NaN: {place.split(' = ')[0]} is missing. {remedy}".rstrip())
+    if flat[p] < 0:
+        raise ValueError(
+            f"Negative values in data passed to NMF: {place}, but every entry must be 0 or more. "
+            f"Use {name}.clip(0) if that is round-off, or subtract the minimum."
+        )
+    raise ValueError(f"Input contains infinity: {place}, but every entry must be finite (of {flat.dtype}).")
+
+
+# ---- sparse matrices ----------------------------------------------------------------------------------------
+
+
+def compressed(X: Any, name: str, dtype: np.dtype[Any] | None, *, duplicates: str) -> Compressed:
+    """A sparse matrix of any format in checked compressed rows, values unchecked.
+
+    ``duplicates`` is ``"sum"`` (what SciPy does) or ``"error"`` (two ratings for one cell are a mistake).
+    """
+    if len(X.shape) != 2:
+        raise ValueError(f"{name} is a {len(X.shape)}-dimensional sparse array; a matrix is needed.")
+    m, n = (int(size) for size in X.shape)
+    kind = getattr(X, "format", None)
+    if kind == "csc":
+        _check_structure(X, n, m, name)
+        indptr, indices, values = _own(X, dtype, name)
+        indptr, indices, origin = sparse_kernels.transposed_rows(indptr, indices, m)
+        values = values[origin]
+    elif kind == "coo":
+        indptr, indices, values = _from_coordinates(X, m, n, name, dtype)
+    else:
+        X = X.tocsr() if kind != "csr" else X
+        _check_structure(X, m, n, name)
+        indptr, indices, values = _own(X, dtype, name)
+    return Compressed(*_canonical(indptr, indices, values, n, name, duplicates), (m, n))
+
+
+def _own(X: Any, dtype: np.dtype[Any] | None, name: str) -> tuple[Array, Array, Array]:
+    values = np.asarray(X.data)
+    if values.dtype.kind not in "biuf":
+        raise TypeError(f"{name} holds {values.dtype}; a matrix of real numbers is needed.")
+    return np.asarray(X.indptr).astype(np.int64), _index_array(X.indices, X.shape), as_float(values, dtype)
+
+
+def _index_array(indices: object, shape: tuple[int, ...]) -> Array:
+    narrow = max(shape) <= np.iinfo(np.int32).max
+    return np.require(np.asarray(indices), np.int32 if narrow else np.int64, ["C_CONTIGUOUS", "ALIGNED"])
+
+
+def _check_structure(X: Any, major: int, minor: int, name: str) -> None:
+    """An index out of range would read memory that is not ours; SciPy's own check lets some through."""
+    indptr, indices, values = (np.asarray(part) for part in (X.indptr, X.indices, X.data))
+    if indptr.shape != (major + 1,) or indptr[0] != 0 or np.any(np.diff(indptr) < 0):
+        raise ValueError(f"{name}.indptr is not {major + 1} rising numbers from 0: the sparse matrix is damaged.")
+    if not indices.shape == values.shape == (int(indptr[-1]),):
+        raise ValueError(
+            f"{name} has {indices.size} indices and {values.size} values where indptr counts {indptr[-1]}: "
+            "the sparse matrix is damaged."
+        )
+    if indices.size and not (indices.min() >= 0 and indices.max() < minor):
+        p = int(np.argmax((indices < 0) | (indices >= minor)))
+        raise ValueError(f"{name}.indices[{p}] = {indices[p]} is out of range for size {minor}: the matrix is damaged.")
+
+
+def _from_coordinates(X: Any, m: int, n: int, name: str, dtype: np.dtype[Any] | None) -> tuple[Array, Array, Array]:
+    rows, columns, values = (np.asarray(part) for part in (X.row, X.col, X.data))
+    if not rows.shape == columns.shape == values.shape:
+        raise ValueError(f"{name}.row, .col and .data differ in length: the sparse matrix is damaged.")
+    for indices, size, axis in ((rows, m, "row"), (columns, n, "col")):
+        if indices.size and not (indices.min() >= 0 and indices.max() < size):
+            raise ValueError(f"{name}.{axis} holds an index out of range for size {size}: the matrix is damaged.")
+    if values.dtype.kind not in "biuf":
+        raise TypeError(f"{name} holds {values.dtype}; a matrix of real numbers is needed.")
+    order = np.argsort(rows, kind="stable")
+    indptr = np.concatenate(([0], np.cumsum(np.bincount(rows, minlength=m)))).astype(np.int64)
+    return indptr, _index_array(columns[order], (m, n)), as_float(values[order], dtype)
+
+
+def _canonical(
+    indptr: Array, indices: Array, values: Array, n: int, name: str, duplicates: str
+) -> tuple[Array, Array, Array]:
+    """Columns rising within each row, each at most once."""
+    m = indptr.size - 1
+    rises = np.diff(indices.astype(np.int64))
+    row_starts = indptr[1:-1]
+    inside = np.ones(rises.size, bool)
+    inside[row_starts[(row_starts > 0) & (row_starts <= rises.size)] - 1] = False
+    if np.all(rises[inside] > 0):
+        return indptr, indices, values
+    rows = np.repeat(np.arange(m), np.diff(indptr))
+    order = np.lexsort((indices, rows))
+    rows, indices, values = rows[order], indices[order], values[order]
+    first = np.ones(indices.size, bool)
+    first[1:] = (rows[1:] != rows[:-1]) | (indices[1:] != indices[:-1])
+    if not first.all():
+        if duplicates == "error":
+            p = int(np.argmin(first))
+            raise ValueError(
+                f"{name}[{rows[p]}, {indices[p]}] is stored {1 + int(np.argmax(first[p:]) or first[p:].size)} times "
+                f"({indices.size - int(first.sum())} such entries in all); one value per observed entry is needed. "
+                "Keep the last or the mean, for example with nmfcore.Ratings.from_triplets(..., duplicates='last')."
+            )
+        values = np.add.reduceat(values, np.flatnonzero(first))
+        rows, indices = rows[first], indices[first]
+        indptr = np.concatenate(([0], np.cumsum(np.bincount(rows, minlength=m)))).astype(np.int64)
+    return indptr, indices, values
+
+
+def row_of(indptr: Array, p: int) -> int:
+    """The row in which the ``p``-th stored entry stands."""
+    return int(np.searchsorted(indptr, p, side="right") - 1)
+
+
+# ---- factors and randomness ---------------------------------------------------------------------------------
+
+
+def factor(A: object, name: str, shape: tuple[int, int], dtype: np.dtype[Any]) -> Array:
+    """A starting factor of the given shape: finite, non-negative, never the caller's own memory."""
+    array = array_2d(A, name)
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape} where {shape} is needed for this X and rank.")
+    check_values(array, name)
+    return np.array(array, dtype=dtype, order="C")
+
+
+def generator(random_state: object) -> Any:
+    """Something with ``standard_normal``: NumPy's legacy RandomState for an int, as in scikit-learn, or as given."""
+    if random_state is None:
+        return np.random.RandomState()
+    if isinstance(random_state, (np.random.Generator, np.random.RandomState)):
+        return random_state
+    if isinstance(random_state, (np.random.SeedSequence, np.random.BitGenerator)):
+        return np.random.default_rng(random_state)
+    seed = whole(random_state, "random_state", 0)
+    if seed >= 2**32:
+        raise ValueError(f"random_state={seed} must be below 2**32; pass numpy.random.default_rng({seed}) for more.")
+    return np.random.RandomState(seed)
+
+
+def tqdm() -> Any:
+    """The progress bar, or a remedy."""
+    try:
+        from tqdm.auto import tqdm as bar
+    except ImportError as error:
+        raise ImportError("progress=True needs tqdm: python -m pip install tqdm") from error
+    return bar
