@@ -9,7 +9,7 @@ STAMP = $(VENV)/.installed
 
 help:
 	@echo "make demo               factorise, predict and recommend: the movie table, then planted ratings"
-	@echo "make demo RATINGS=path  the same on your own ratings file (options: OPTIONS='--rank 10 --l2 5')"
+	@echo "make demo RATINGS=path  the same on your own ratings file (options: OPTIONS='--rank 10 --l2 0.1')"
 	@echo "make test               the test suite, checked against scikit-learn"
 	@echo "make lint               ruff (format and lint) and mypy --strict"
 	@echo "make notebooks          rebuild and execute the notebooks from notebooks/src"

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from nmfcore import reference, solvers
-    from nmfcore.factorize import factorize
-    from nmfcore.ratings import Ratings
+    from nmfcore import datasets, plot, reference, solvers
+    from nmfcore.front_door import factorize
+    from nmfcore.ratings import Ratings, Recommender
     from nmfcore.result import Factorization, load
     from nmfcore.stopping import ConvergenceWarning, Status
 
@@ -26,9 +26,12 @@ _HOME = {
     "ConvergenceWarning": "nmfcore.stopping",
     "Factorization": "nmfcore.result",
     "Ratings": "nmfcore.ratings",
+    "Recommender": "nmfcore.ratings",
     "Status": "nmfcore.stopping",
-    "factorize": "nmfcore.factorize",
+    "datasets": "",
+    "factorize": "nmfcore.front_door",
     "load": "nmfcore.result",
+    "plot": "",
     "reference": "",
     "solvers": "",
 }
@@ -37,9 +40,12 @@ __all__ = [
     "ConvergenceWarning",
     "Factorization",
     "Ratings",
+    "Recommender",
     "Status",
+    "datasets",
     "factorize",
     "load",
+    "plot",
     "reference",
     "solvers",
 ]

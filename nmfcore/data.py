@@ -73,6 +73,9 @@ class Data(Protocol):
     def work(self, r: int) -> float:
         """Flop to form the normal equations of all rows at rank ``r``."""
 
+    def exact_work(self, r: int) -> float:
+        """Flop of :meth:`squared_error` at rank ``r``."""
+
     def slabs(self, r: int) -> list[Slab]:
         """How a pass at rank ``r`` is cut: by the data alone, never by the number of threads."""
 
@@ -116,6 +119,9 @@ class _Complete:
     @property
     def n_entries(self) -> int:
         return self.shape[0] * self.shape[1]
+
+    def exact_work(self, r: int) -> float:
+        return 2.0 * self.n_entries * r
 
 
 class Dense(_Complete):
@@ -248,10 +254,20 @@ class RowGrams:
 class Observed:
     """The observed entries of a matrix in compressed rows; what is not stored is missing and never read.
 
-    ``weights`` is empty when every observed entry counts once, else one positive number per entry.
+    ``weights`` is empty when every observed entry counts once, else one positive number per entry, which was
+    divided by ``2**weight_shift``.
     """
 
-    def __init__(self, indptr: Array, indices: Array, values: Array, weights: Array, shape: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        indptr: Array,
+        indices: Array,
+        values: Array,
+        weights: Array,
+        shape: tuple[int, int],
+        weight_shift: int = 0,
+    ) -> None:
+        self.weight_shift = weight_shift
         self.arrays = (indptr, indices, values, weights)
         self.shape = shape
         self.dtype = values.dtype
@@ -261,7 +277,7 @@ class Observed:
         indptr, indices, values, weights = self.arrays
         indptr, indices, origin = sparse.transposed_rows(indptr, indices, self.shape[1])
         weights = weights[origin] if weights.size else weights
-        flipped = Observed(indptr, indices, values[origin], weights, self.shape[::-1])
+        flipped = Observed(indptr, indices, values[origin], weights, self.shape[::-1], self.weight_shift)
         flipped.__dict__["T"] = self
         return flipped
 
@@ -275,7 +291,7 @@ class Observed:
 
     def with_values(self, values: Array) -> Observed:
         indptr, indices, _, weights = self.arrays
-        return Observed(indptr, indices, values, weights, self.shape)
+        return Observed(indptr, indices, values, weights, self.shape, self.weight_shift)
 
     @property
     def mean(self) -> Any:
@@ -289,6 +305,9 @@ class Observed:
 
     def work(self, r: int) -> float:
         return 2.0 * self.n_entries * r * (r + 1)
+
+    def exact_work(self, r: int) -> float:
+        return 2.0 * self.n_entries * r
 
     def slabs(self, r: int) -> list[Slab]:
         return _cut_by_entries(self.arrays[0], slab_count(self.work(r), self.shape[0]))

@@ -15,6 +15,7 @@ import numpy as np
 from nmfcore import validation
 from nmfcore._types import Array
 from nmfcore.data import Data, Dense, Observed, Sparse
+from nmfcore.scale import Scale
 from nmfcore.validation import Compressed
 
 # X is worked on as it is while its largest entry lies within these powers of two of 1: no square or sum comes near
@@ -28,10 +29,10 @@ NAN_REMEDY = (
 
 @dataclass(frozen=True, slots=True)
 class Scaled:
-    """Data whose largest entry is of moderate size: ``X = data · 4**shift``; factors scale by ``2**shift``."""
+    """Data whose largest entry and weight are of moderate size, and what they were divided by."""
 
     data: Data
-    shift: int
+    scale: Scale
 
 
 def check_rule(missing_values: object) -> float | str | None:
@@ -90,8 +91,7 @@ def read(
                 "For dense data use np.nan, 0, or mask=."
             )
         data = _read_dense(X, rule, mask, weights, dtype, name, least_rows)
-    if data.shape[0] >= least_rows:
-        validation.check_size(data.shape, name)
+    validation.check_size(data.shape, name, least_rows)
     if isinstance(data, Observed) and data.n_entries == 0 and not may_be_empty:
         raise ValueError(f"No observed entries: every entry of {name} is missing, so there is nothing to fit.")
     return _moderate(data)
@@ -114,8 +114,7 @@ def _read_dense(
         observed = ~np.ma.getmaskarray(X)
         X = X.data
     raw = validation.array_2d(X, name)
-    if raw.shape[0] >= least_rows:
-        validation.check_size(raw.shape, name)
+    validation.check_size(raw.shape, name, least_rows)
     array = validation.as_float(raw, dtype)
     if mask is not None:
         observed = _and(observed, _mask(mask, array.shape))
@@ -133,8 +132,10 @@ def _read_dense(
     indptr = np.concatenate(([0], np.cumsum(observed.sum(axis=1)))).astype(np.int64)
     values = array[rows, columns]
     validation.check_values(values, name, lambda p: (rows[p], columns[p]), remedy=NAN_REMEDY)
-    kept = np.empty(0, array.dtype) if unit or weight is None else weight[rows, columns].astype(array.dtype)
-    return Observed(indptr, columns.astype(np.int32), values, kept, (array.shape[0], array.shape[1]))
+    chosen = np.ones(0) if weight is None else weight[rows, columns]
+    kept, weight_shift = _moderate_weights(chosen, array.dtype)
+    shape = (array.shape[0], array.shape[1])
+    return Observed(indptr, columns.astype(np.int32), values, kept, shape, weight_shift)
 
 
 def _and(left: Array | None, right: Array) -> Array:
@@ -142,6 +143,8 @@ def _and(left: Array | None, right: Array) -> Array:
 
 
 def _mask(mask: object, shape: tuple[int, ...], name: str = "mask") -> Array:
+    if validation.is_sparse(mask):
+        _guide(mask, shape, name)
     array = mask.toarray() if validation.is_sparse(mask) else np.asarray(mask)  # type: ignore[attr-defined]
     if array.dtype != bool:
         raise TypeError(f"{name} has dtype {array.dtype}; it must be bool, True where X was observed.")
@@ -151,6 +154,8 @@ def _mask(mask: object, shape: tuple[int, ...], name: str = "mask") -> Array:
 
 
 def _weights(weights: object, shape: tuple[int, ...]) -> Array:
+    if validation.is_sparse(weights):
+        _guide(weights, shape, "weights")
     dense = weights.toarray() if validation.is_sparse(weights) else weights  # type: ignore[attr-defined]
     array = validation.as_float(validation.array_2d(dense, "weights"), np.dtype(np.float64))
     if array.shape != shape:
@@ -170,6 +175,7 @@ def _read_sparse(X: Any, rule: Any, mask: object, weights: object, dtype: np.dty
     if rule is None and mask is None and weights is None:
         validation.check_values(X.values, name, _place(X), remedy=NAN_REMEDY)
         return Sparse(*X)
+    stored = X
     if rule is None or (rule != "unstored" and np.isnan(rule)):
         X = _filled(X, mask, weights)
     keep = np.ones(X.values.size, bool)
@@ -180,19 +186,19 @@ def _read_sparse(X: Any, rule: Any, mask: object, weights: object, dtype: np.dty
     weight = None if weights is None else _looked_up(weights, X, "weights")
     if weight is not None:
         keep &= weight > 0
-    return _observed(X, keep, weight, name)
+    data = _observed(X, keep, weight, name)
+    # A mask that is true everywhere is no mask: then X is as sparse as it came.
+    return Sparse(*stored) if isinstance(data, Dense) and X is not stored else data
 
 
 def _observed(X: Compressed, keep: Array, weight: Array | None, name: str) -> Data:
     rows, indices, values = X.rows[keep], X.indices[keep], X.values[keep]
     validation.check_values(values, name, lambda p: (rows[p], indices[p]), remedy=NAN_REMEDY)
-    kept = np.empty(0, values.dtype) if weight is None else weight[keep].astype(values.dtype)
-    if np.all(kept == 1):
-        kept = kept[:0]
+    kept, weight_shift = _moderate_weights(np.ones(0) if weight is None else weight[keep], values.dtype)
     if values.size == X.shape[0] * X.shape[1] and not kept.size:
         return Dense(values.reshape(X.shape))
     indptr = np.concatenate(([0], np.cumsum(np.bincount(rows, minlength=X.shape[0])))).astype(np.int64)
-    return Observed(indptr, indices, values, kept, X.shape)
+    return Observed(indptr, indices, values, kept, X.shape, weight_shift)
 
 
 def _place(X: Compressed) -> Any:
@@ -225,7 +231,7 @@ def _looked_up(other: object, X: Compressed, name: str) -> Array:
     return check(other, X.shape)[X.rows, X.indices]
 
 
-def _guide(other: Any, shape: tuple[int, int], name: str) -> Compressed:
+def _guide(other: Any, shape: tuple[int, ...], name: str) -> Compressed:
     """A sparse mask or sparse weights, checked."""
     if name == "mask" and other.dtype != bool:
         raise TypeError(f"mask has dtype {other.dtype}; it must be bool, True where X was observed.")
@@ -251,9 +257,23 @@ def _at(there: Compressed, here: Compressed) -> Array:
 
 def _moderate(data: Data) -> Scaled:
     """Data scaled by a power of four where its largest entry is far from 1, so that nothing over- or underflows."""
-    largest = data.values.max() if data.values.size else 0
-    exponent = int(np.frexp(largest)[1]) if largest > 0 else 0
+    weight_shift = data.weight_shift if isinstance(data, Observed) else 0
+    exponent = _exponent(data.values)
     if abs(exponent) <= _SAFE_EXPONENT[data.dtype]:
-        return Scaled(data, 0)
+        return Scaled(data, Scale(0, weight_shift))
     shift = exponent // 2
-    return Scaled(data.with_values(np.ldexp(data.values, -2 * shift)), shift)
+    return Scaled(data.with_values(np.ldexp(data.values, -2 * shift)), Scale(shift, weight_shift))
+
+
+def _moderate_weights(weights: Array, dtype: np.dtype[Any]) -> tuple[Array, int]:
+    """Weights of the data's dtype, divided by a power of two where the largest is far from 1; all 1: none at all."""
+    if np.all(weights == 1):
+        return np.empty(0, dtype), 0
+    exponent = _exponent(weights)
+    shift = 0 if abs(exponent) <= _SAFE_EXPONENT[dtype] else exponent
+    return np.ldexp(weights, -shift).astype(dtype), shift
+
+
+def _exponent(values: Array) -> int:
+    largest = values.max() if values.size else 0
+    return int(np.frexp(largest)[1]) if largest > 0 else 0

@@ -33,13 +33,21 @@ def default_threads() -> int:
     """``NMFCORE_NUM_THREADS`` if set, else the number of processors this process may use."""
     asked = os.environ.get("NMFCORE_NUM_THREADS", "").strip()
     if asked:
-        if not asked.isdigit() or int(asked) < 1:
+        if not asked.isdecimal() or int(asked) < 1:
             raise ValueError(f"NMFCORE_NUM_THREADS={asked!r} is not a number of threads; set it to 1 or more.")
         return int(asked)
     try:
         return max(1, len(os.sched_getaffinity(0)))
     except AttributeError:  # not on macOS or Windows
         return os.cpu_count() or 1
+
+
+def physical_memory() -> int:
+    """Bytes of memory of this machine; where that cannot be known, more than any has."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # not on Windows
+        return 2**46
 
 
 class Team:

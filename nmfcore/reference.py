@@ -275,7 +275,9 @@ def _sweep(W: Array, A: Array, B: Array, l1: float, l2: float) -> None:
     """Minimise over one column of `W` after the other, in place, for A = X Hᵀ and B = H Hᵀ."""
     for t in range(W.shape[1]):
         curvature = B[t, t] + l2
-        if curvature == 0:  # f does not depend on this column: leave it
+        if curvature == 0:  # the data do not depend on this column: leave it, unless it is penalised
+            if l1 > 0:
+                W[:, t] = 0.0
             continue
         gradient = W @ B[:, t] - A[:, t] + l1 + l2 * W[:, t]
         W[:, t] = np.maximum(0.0, W[:, t] - gradient / curvature)

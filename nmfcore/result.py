@@ -14,7 +14,7 @@ from nmfcore import archive
 from nmfcore._types import Array
 from nmfcore.stopping import Status
 
-_MEMBERS = {
+MEMBERS = {
     "W": archive.Member(2, "f"),
     "H": archive.Member(2, "f"),
     "iteration": archive.Member(1, "iu"),
@@ -64,7 +64,8 @@ class Factorization:
         :func:`nmfcore.stopping.kkt_residual`.
     n_iter : int
     converged : bool
-        Whether the KKT residual reached ``tol``, or cannot fall further in this arithmetic.
+        Whether the KKT residual reached ``tol``, or fell below the square root of the machine precision and cannot
+        fall further.
     status : Status
         Why the fit ended, and what to do about it: ``f.status.value`` is a sentence.
     seconds : float
@@ -179,7 +180,7 @@ class Factorization:
         >>> (f.transform([[3, 6]]) @ f.H).round(6)
         array([[3., 6.]])
         """
-        from nmfcore.factorize import transform
+        from nmfcore.front_door import transform
 
         return transform(self, X, mask, weights, n_threads)
 
@@ -222,7 +223,7 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = 8 * 2**30) -> Factori
     >>> bool((nmfcore.load(path).W == f.W).all())
     True
     """
-    arrays, meta = archive.read(path, _MEMBERS, max_bytes=max_bytes)
+    arrays, meta = archive.read(path, MEMBERS, max_bytes=max_bytes)
     if meta.get("kind") != "factorization":
         raise ValueError(f"{os.fspath(path)}: not a factorization but {meta.get('kind')!r}.")
     return unpack(path, arrays, meta)
@@ -252,8 +253,8 @@ def unpack(path: str | os.PathLike[str], arrays: dict[str, Array], meta: dict[st
         problem = "a factor has a negative or non-finite entry"
     elif n_iterates == 0 or any(len(a) != n_iterates for a in (history.objective, history.kkt, history.seconds)):
         problem = "the history has columns of different lengths"
-    elif meta.get("status") not in Status.__members__ or not isinstance(settings, dict):
-        problem = "its description is incomplete"
+    elif str(meta.get("status")) not in Status.__members__ or not _plausible(settings):
+        problem = "its description is incomplete or makes no sense"
     if problem or not isinstance(settings, dict):
         raise ValueError(f"{os.fspath(path)}: damaged nmfcore model: {problem}. Save the model again.")
     settings = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
@@ -273,6 +274,20 @@ def unpack(path: str | os.PathLike[str], arrays: dict[str, Array], meta: dict[st
 
 def _sound(A: Array) -> bool:
     return A.size == 0 or (bool(np.isfinite(A).all()) and bool(A.min() >= 0))
+
+
+def _plausible(settings: Any) -> bool:
+    """Whether these settings can be those of a fit; ``transform`` relies on them."""
+    if not isinstance(settings, dict) or not isinstance(settings.get("solver"), str):
+        return False
+    rule = settings.get("missing_values")
+    penalties = (settings.get("l1"), settings.get("l2"))
+    return (rule is None or rule == "unstored" or rule == 0 or rule != rule) and all(
+        isinstance(pair, (list, tuple))
+        and len(pair) == 2
+        and all(isinstance(value, (int, float)) and 0 <= value < np.inf for value in pair)
+        for pair in penalties
+    )
 
 
 def _positions(index: ArrayLike, size: int, name: str) -> Array:

@@ -34,6 +34,8 @@ from nmfcore.parallel import Team
 from nmfcore.solvers.base import Penalty, Solver, Step, half_step
 from nmfcore.stopping import Status, Stop, kkt_residual
 
+EXACT = 1e-9  # of Σ x²: below this the objective is recomputed at every iterate
+AFFORDABLE = 1e9  # flop; a sparse X may be so large that its unstored zeros cannot be gone through one by one
 REFRESH = 1e-3  # recompute the objective when it has fallen to this share of where it was last exact
 
 
@@ -82,23 +84,25 @@ class Momentum:
 class Objective:
     """The value of the objective, carried along by exact differences."""
 
-    def __init__(self, data: Data, penalty_W: Penalty, penalty_H: Penalty, team: Team) -> None:
+    def __init__(self, data: Data, r: int, penalty_W: Penalty, penalty_H: Penalty, team: Team) -> None:
         self._data, self._team = data, team
         self._penalties = penalty_W, penalty_H
+        self._affordable = data.exact_work(r) <= max(AFFORDABLE, 20.0 * data.work(r))
         self.value = self._reference = math.inf
 
     def start(self, W: Array, Ht: Array, fit: float) -> None:
         """Begin at ``½(Σ x² + fit)``, or entry by entry where that difference has lost too many digits."""
         size = self._data.sum_squares
         error = 0.5 * (size + fit)
-        if error < REFRESH * size:
+        if error < REFRESH * size and self._affordable:
             error = 0.5 * self._data.squared_error(W, Ht, self._team)
-        self.value = self._reference = error + self._penalty(W, Ht)
+        self.value = self._reference = max(error, 0.0) + self._penalty(W, Ht)
 
     def fall(self, amount: float, W: Array, Ht: Array) -> None:
         """Go down by an exact amount to the value at ``(W, Ht)``."""
-        self.value -= amount
-        if self.value < REFRESH * self._reference:
+        self.value = max(self.value - amount, 0.0)
+        # Close to an exact fit the steps of components that nearly repeat each other cancel in the sum.
+        if self._affordable and self.value < max(REFRESH * self._reference, EXACT * self._data.sum_squares):
             exact = 0.5 * self._data.squared_error(W, Ht, self._team) + self._penalty(W, Ht)
             self.value = self._reference = exact
 
@@ -145,7 +149,7 @@ def solve(
     norm_X = math.sqrt(data.sum_squares)
     # The share of decrease that is noise: each gradient carries an error of about eps·‖X‖.
     noise = 4.0 * W.shape[1] * float(np.finfo(data.dtype).eps) ** 2 * data.sum_squares
-    objective = Objective(data, penalty_W, penalty_H, team)
+    objective = Objective(data, W.shape[1], penalty_W, penalty_H, team)
     momentum = Momentum()
     before: Array | None = None  # the W of the iteration before, not carried on
 
@@ -154,10 +158,11 @@ def solve(
     rho_H, decrease, n_iter = step_H.before, math.inf, 0
     while True:
         step_W = half_step(solver, data, W, Ht, penalty_W, team, move=n_iter < stop.max_iter)
+        if not math.isfinite(objective.value):
+            raise FloatingPointError(_overflow(objective.value, n_iter))
         squares_W, squares_H = factors.column_moments(W)[1], factors.column_moments(Ht)[1]
         kkt = kkt_residual(step_W.before, rho_H, squares_W, squares_H, norm_X)
         iterate = Iterate(W, Ht, objective.value, kkt, n_iter, time.perf_counter() - began)
-        _check_finite(iterate)
         run.record(iterate)
         ended = _ended(iterate, stop, stalled=decrease <= noise)
         if watch(iterate):
@@ -206,9 +211,8 @@ def _ended(iterate: Iterate, stop: Stop, *, stalled: bool) -> Status | None:
     return None
 
 
-def _check_finite(iterate: Iterate) -> None:
-    if not math.isfinite(iterate.objective) or math.isnan(iterate.kkt):
-        raise FloatingPointError(
-            f"the objective became {iterate.objective} at iteration {iterate.n_iter}: the arithmetic overflowed. "
-            "Give starting factors and penalties of the size of the data, or use float64."
-        )
+def _overflow(value: float, n_iter: int) -> str:
+    return (
+        f"the objective became {value} at iteration {n_iter}: the arithmetic overflowed. Give starting factors and "
+        "penalties of the size of the data, or use float64."
+    )

@@ -19,8 +19,8 @@ class Status(enum.Enum):
 
     CONVERGED = "The KKT residual reached tol."
     STALLED = (
-        "The objective no longer falls beyond rounding, so this is as close to a stationary point as the "
-        "arithmetic allows; for a smaller KKT residual pass float64 data."
+        "The objective no longer falls beyond rounding. If the KKT residual is not as small as you need: pass float64 "
+        "data, or, with multiplicative updates, start without zeros (they cannot leave one) or use HALS."
     )
     MAX_ITER = "max_iter iterations were made before the KKT residual reached tol; raise max_iter or tol."
     MAX_TIME = "max_time seconds passed before the KKT residual reached tol; raise max_time or tol."
@@ -63,10 +63,11 @@ def kkt_residual(rho_W: Array, rho_H: Array, squares_W: Array, squares_H: Array,
     float
         0 at a stationary point; ``inf`` where W H = 0 or X = 0 and the point is not stationary.
     """
-    both = (squares_W > 0) & (squares_H > 0)
-    squared_scale = np.ones_like(squares_W)  # s² = ‖H_t‖ / ‖W_t‖: W_t s and H_t / s have equal norms
-    squared_scale[both] = np.sqrt(squares_H[both] / squares_W[both])
-    size = norm_X * float(np.sqrt(np.sqrt(squares_W * squares_H).sum()))
+    norms_W, norms_H = np.sqrt(squares_W), np.sqrt(squares_H)
+    both = (norms_W > 0) & (norms_H > 0)
+    squared_scale = np.ones_like(norms_W)  # s² = ‖H_t‖ / ‖W_t‖: W_t s and H_t / s have equal norms
+    squared_scale[both] = norms_H[both] / norms_W[both]
+    size = norm_X * float(np.sqrt((norms_W * norms_H).sum()))
     rho = max(float(np.sum(rho_W / squared_scale)), float(np.sum(rho_H * squared_scale)))
     if rho == 0.0:
         return 0.0

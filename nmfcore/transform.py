@@ -3,12 +3,14 @@ r"""The best W for a known H: exact non-negative least squares, row by row.
 Each row solves ``min ½ aᵀ G a - cᵀ a + l1 Σ a + ½ l2 ‖a‖²`` over ``a >= 0``, starting from nothing, so its result
 depends on no other row. Coordinate descent finds which entries are positive in a few sweeps, but may take thousands
 to place them where G is ill conditioned; on the positive entries alone the minimum is the solution of a linear
-system. So the two take turns: sweeps, then a Cholesky solve on the support, until the KKT conditions hold.
+system. So the two take turns: sweeps, then Newton's step on the support, until the KKT conditions hold. A step that
+would leave the feasible region ends at its boundary, where an entry leaves the support. Both only ever lower the
+objective and the second ends at the minimum for its support, so no support comes twice.
 
 References
 ----------
-Lawson and Hanson, "Solving least squares problems", 1974, chapter 23 (the conditions, and the step back when the
-solve leaves the feasible region); Kim and Park, SISC 33, 2011 (supports found by exchange).
+Lawson and Hanson, "Solving least squares problems", 1974, chapter 23 (the conditions, and the step cut short at the
+boundary); Kim and Park, SISC 33, 2011 (supports found by exchange).
 """
 
 from __future__ import annotations
@@ -21,9 +23,9 @@ from nmfcore.kernels._jit import kernel
 from nmfcore.parallel import Team
 from nmfcore.solvers.base import Penalty
 
-ROUNDS = 500
+ROUNDS = 200
 SWEEPS = 10
-TOLERANCE = 1e-13  # of the gradient, relative to what it is made of
+TOLERANCE = 1e-13  # of each entry of the gradient, relative to what it is made of
 
 
 def solve_rows(data: Data, Ht: Array, penalty: Penalty, team: Team) -> Array:
@@ -31,6 +33,8 @@ def solve_rows(data: Data, Ht: Array, penalty: Penalty, team: Team) -> Array:
     m, r = data.shape[0], Ht.shape[1]
     normal = data.normal(Ht)
     W = np.zeros((m, r))
+    if m == 0:
+        return W.astype(data.dtype)
 
     def slab(lo: int, hi: int) -> None:
         for start, stop, C, G in normal.blocks(lo, hi):
@@ -45,73 +49,76 @@ def _nnls_rows(C: Array, G: Array, l1: float, l2: float, sweeps: int, rounds: in
     r = C.shape[1]
     own = 1 if G.shape[0] > 1 else 0
     g = np.empty(r)
-    solution = np.empty(r)
+    step = np.empty(r)
     L = np.empty((r, r))
     support = np.empty(r, np.int64)
     for i in range(C.shape[0]):
         a, c, Gi = W[i], C[i], G[i * own]
-        scale = l1
-        for t in range(r):
-            g[t] = l1 - c[t]  # the gradient at a = 0
-            scale = max(scale, abs(c[t]))
+        _gradient(a, c, Gi, l1, l2, g)
         for _ in range(rounds):
             for _ in range(sweeps):
                 for t in range(r):
                     curvature = Gi[t, t] + l2
                     if curvature > 1e-300:
-                        step = -g[t] / curvature
-                        step = step if step > -a[t] else -a[t]
-                        if step != 0.0:
-                            a[t] += step
+                        move = -g[t] / curvature
+                        move = move if move > -a[t] else -a[t]
+                        if move != 0.0:
+                            a[t] += move
                             for s in range(r):
-                                g[s] += step * Gi[t, s]
-                            g[t] += l2 * step
-            if _solve_on_support(a, c, Gi, l1, l2, support, L, solution):
-                a[:] = solution
-            worst = 0.0
-            for t in range(r):  # the gradient afresh: sums of steps drift
-                g[t] = l1 + l2 * a[t] - c[t]
-                for s in range(r):
-                    g[t] += a[s] * Gi[t, s]
-                worst = max(worst, abs(g[t]) if a[t] > 0.0 else -g[t])
-            if worst <= tolerance * scale:
+                                g[s] += move * Gi[t, s]
+                            g[t] += l2 * move
+            _gradient(a, c, Gi, l1, l2, g)  # afresh: sums of steps drift
+            while _newton_step(a, g, Gi, l2, support, L, step):
+                _gradient(a, c, Gi, l1, l2, g)
+            if _gradient(a, c, Gi, l1, l2, g) <= tolerance:
                 break
 
 
 @kernel
-def _solve_on_support(
-    a: Array, c: Array, G: Array, l1: float, l2: float, support: Array, L: Array, solution: Array
-) -> bool:
-    """Minimise over the positive entries of ``a`` alone; True if the minimum is positive there."""
-    k = 0
+def _gradient(a: Array, c: Array, G: Array, l1: float, l2: float, g: Array) -> float:
+    """The gradient, into ``g``; returns its largest violation of KKT, as a share of what the entry is made of."""
+    worst = 0.0
     for t in range(a.size):
-        solution[t] = 0.0
+        pull = l1 + l2 * a[t]
+        for s in range(a.size):
+            pull += a[s] * G[t, s]
+        g[t] = pull - c[t]
+        wrong = abs(g[t]) if a[t] > 0.0 else -g[t]
+        if wrong > worst * (pull + c[t]):
+            worst = wrong / (pull + c[t])
+    return worst
+
+
+@kernel
+def _newton_step(a: Array, g: Array, G: Array, l2: float, support: Array, L: Array, step: Array) -> bool:
+    """Step to the minimum over the positive entries of ``a``; True if it was cut short, and one of them is now 0."""
+    k = 0
+    for t in range(a.size):  # Cholesky, row by row; an entry whose component repeats others stays as it is
         if a[t] > 0.0:
-            support[k] = t
-            k += 1
-    for p in range(k):  # Cholesky, row by row
-        tp = support[p]
-        for q in range(p + 1):
-            total = G[tp, support[q]] + (l2 if p == q else 0.0)
-            diagonal = total
-            for s in range(q):
-                total -= L[p, s] * L[q, s]
-            if p == q:
-                if total <= 1e-13 * diagonal:  # components that repeat each other: leave them to the sweeps
-                    return False
-                L[p, p] = np.sqrt(total)
-            else:
-                L[p, q] = total / L[q, q]
+            pivot = G[t, t] + l2
+            for q in range(k):
+                total = G[t, support[q]]
+                for s in range(q):
+                    total -= L[k, s] * L[q, s]
+                L[k, q] = total / L[q, q]
+                pivot -= L[k, q] * L[k, q]
+            if pivot > 1e-14 * (G[t, t] + l2):
+                L[k, k] = np.sqrt(pivot)
+                support[k] = t
+                k += 1
     for p in range(k):
-        total = c[support[p]] - l1
+        step[p] = -g[support[p]]
         for q in range(p):
-            total -= L[p, q] * solution[support[q]]
-        solution[support[p]] = total / L[p, p]
+            step[p] -= L[p, q] * step[q]
+        step[p] /= L[p, p]
+    share, first = 1.0, -1
     for p in range(k - 1, -1, -1):
-        total = solution[support[p]]
         for q in range(p + 1, k):
-            total -= L[q, p] * solution[support[q]]
-        solution[support[p]] = total / L[p, p]
-        if not solution[support[p]] > 0.0:
-            return False
-    return True
+            step[p] -= L[q, p] * step[q]
+        step[p] /= L[p, p]
+        if step[p] * share < -a[support[p]]:
+            share, first = -a[support[p]] / step[p], p
+    for p in range(k):
+        end = a[support[p]] + share * step[p]
+        a[support[p]] = end if end > 0.0 and p != first else 0.0
+    return first >= 0

@@ -33,7 +33,7 @@ class Compressed(NamedTuple):
 
 def whole(value: object, name: str, least: int) -> int:
     """``value`` as an int of at least ``least``."""
-    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
+    if isinstance(value, (bool, np.bool_, np.ndarray)) or not hasattr(value, "__index__"):
         raise TypeError(f"{name}={value!r} must be a whole number, not {type(value).__name__}.")
     number = operator.index(value)
     if number < least:
@@ -53,7 +53,7 @@ def non_negative(value: object, name: str) -> float:
 
 def factor_pair(value: object, name: str) -> tuple[float, float]:
     """A number for both factors, or a pair of numbers for (W, H)."""
-    if isinstance(value, (tuple, list, np.ndarray)):
+    if isinstance(value, (tuple, list, np.ndarray)) and np.ndim(value):
         if len(value) != 2:
             raise ValueError(f"{name}={value!r} must be a number, or a pair of numbers for (W, H).")
         return non_negative(value[0], f"{name}[0]"), non_negative(value[1], f"{name}[1]")
@@ -96,12 +96,14 @@ def array_2d(X: object, name: str) -> Array:
     if isinstance(X, np.matrix):
         raise TypeError(f"{name} is an np.matrix, whose * means something else; pass np.asarray({name}).")
     array = _asarray(X, name)
+    if array.dtype.kind in "SU":
+        array = np.asarray(X, dtype=object)  # to tell a text among numbers from the numbers
     if array.dtype.kind == "c":
         raise ValueError(f"Complex data not supported: {name} has dtype {array.dtype}. Pass its magnitude.")
     if array.dtype.kind not in "biufO":
         raise TypeError(
-            f"{name} has dtype {array.dtype}; a matrix of numbers is needed (argument must be a string or a number "
-            "that float() takes is not enough: convert text and dates first)."
+            f"{name} has dtype {array.dtype}; every argument must be a number, not a string, date or record that "
+            "stands for a number. Convert it first."
         )
     if array.ndim != 2:
         hint = f"Reshape your data: {name}.reshape(1, -1) for one row, (-1, 1) for one column."
@@ -121,8 +123,12 @@ def _asarray(X: object, name: str) -> Array:
             lengths = [len(row) if hasattr(row, "__len__") else None for row in X]
             for i, length in enumerate(lengths):
                 if length != lengths[0]:
-                    raise ValueError(f"{name}[{i}] has {length} entries where {name}[0] has {lengths[0]}.") from error
+                    raise ValueError(f"{name}[{i}] {_extent(X[i])} where {name}[0] {_extent(X[0])}.") from error
         raise
+
+
+def _extent(row: Any) -> str:
+    return f"has {len(row)} entries" if hasattr(row, "__len__") else f"is {row!r}"
 
 
 def _floats_from_objects(array: Array, X: object, name: str) -> Array:
@@ -131,15 +137,22 @@ def _floats_from_objects(array: Array, X: object, name: str) -> Array:
     for (i, j), value in np.ndenumerate(array):
         if value is None or type(value).__name__ in ("NAType", "NaTType"):
             floats[i, j] = np.nan
-        elif isinstance(value, (str, bytes)) or not hasattr(value, "__float__"):
+        elif isinstance(value, (str, bytes, np.complexfloating, np.ndarray)) or not hasattr(value, "__float__"):
             where = f"column {columns[j]!r}" if columns is not None else f"{name}[{i}, {j}]"
             raise TypeError(
-                f"{where} is {value!r}, not a number (argument must be a string or a number that stands for one "
-                "is not enough). Convert or drop it first."
+                f"{where} is {value!r}; every argument must be a number, not a string or an object that stands "
+                "for a number. Convert or drop it first."
             )
         else:
-            floats[i, j] = float(value)
+            floats[i, j] = _float(value)
     return floats
+
+
+def _float(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # a Python int beyond float64
+        return math.inf if value > 0 else -math.inf
 
 
 def as_float(array: Array, dtype: np.dtype[Any] | None) -> Array:
@@ -150,10 +163,10 @@ def as_float(array: Array, dtype: np.dtype[Any] | None) -> Array:
         return np.require(array, dtype, ["C_CONTIGUOUS", "ALIGNED"])
 
 
-def check_size(shape: tuple[int, ...], name: str) -> None:
-    """Refuse a matrix without rows or columns."""
-    for count, kind in zip(shape, ("sample", "feature"), strict=True):
-        if count == 0:
+def check_size(shape: tuple[int, ...], name: str, least_rows: int = 1) -> None:
+    """Refuse a matrix without columns, or with fewer rows than that."""
+    for count, least, kind in zip(shape, (least_rows, 1), ("sample", "feature"), strict=True):
+        if count < least:
             raise ValueError(
                 f"Found array with 0 {kind}(s) (shape={shape}) while a minimum of 1 is required: {name} is empty."
             )
@@ -218,6 +231,7 @@ def _index_array(indices: object, shape: tuple[int, ...]) -> Array:
 def _check_structure(X: Any, major: int, minor: int, name: str) -> None:
     """An index out of range would read memory that is not ours; SciPy's own check lets some through."""
     indptr, indices, values = (np.asarray(part) for part in (X.indptr, X.indices, X.data))
+    _check_whole(indptr, f"{name}.indptr")
     if indptr.shape != (major + 1,) or indptr[0] != 0 or np.any(np.diff(indptr) < 0):
         raise ValueError(f"{name}.indptr is not {major + 1} rising numbers from 0: the sparse matrix is damaged.")
     if not indices.shape == values.shape == (int(indptr[-1]),):
@@ -225,9 +239,19 @@ def _check_structure(X: Any, major: int, minor: int, name: str) -> None:
             f"{name} has {indices.size} indices and {values.size} values where indptr counts {indptr[-1]}: "
             "the sparse matrix is damaged."
         )
-    if indices.size and not (indices.min() >= 0 and indices.max() < minor):
-        p = int(np.argmax((indices < 0) | (indices >= minor)))
-        raise ValueError(f"{name}.indices[{p}] = {indices[p]} is out of range for size {minor}: the matrix is damaged.")
+    _check_range(indices, minor, f"{name}.indices")
+
+
+def _check_whole(indices: Array, name: str) -> None:
+    if indices.dtype.kind not in "iu" and indices.size:
+        raise ValueError(f"{name} has dtype {indices.dtype}, not whole numbers: the sparse matrix is damaged.")
+
+
+def _check_range(indices: Array, size: int, name: str) -> None:
+    _check_whole(indices, name)
+    if indices.size and not (indices.min() >= 0 and indices.max() < size):
+        p = int(np.argmax((indices < 0) | (indices >= size)))
+        raise ValueError(f"{name}[{p}] = {indices[p]} is out of range for size {size}: the sparse matrix is damaged.")
 
 
 def _from_coordinates(X: Any, m: int, n: int, name: str, dtype: np.dtype[Any] | None) -> tuple[Array, Array, Array]:
@@ -235,8 +259,7 @@ def _from_coordinates(X: Any, m: int, n: int, name: str, dtype: np.dtype[Any] | 
     if not rows.shape == columns.shape == values.shape:
         raise ValueError(f"{name}.row, .col and .data differ in length: the sparse matrix is damaged.")
     for indices, size, axis in ((rows, m, "row"), (columns, n, "col")):
-        if indices.size and not (indices.min() >= 0 and indices.max() < size):
-            raise ValueError(f"{name}.{axis} holds an index out of range for size {size}: the matrix is damaged.")
+        _check_range(indices, size, f"{name}.{axis}")
     if values.dtype.kind not in "biuf":
         raise TypeError(f"{name} holds {values.dtype}; a matrix of real numbers is needed.")
     order = np.argsort(rows, kind="stable")
@@ -287,8 +310,9 @@ def factor(A: object, name: str, shape: tuple[int, int], dtype: np.dtype[Any]) -
     array = array_2d(A, name)
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape} where {shape} is needed for this X and rank.")
-    check_values(array, name)
-    return np.array(array, dtype=dtype, order="C")
+    made = as_float(array, dtype)
+    check_values(made, name)
+    return np.array(made)  # never the caller's own memory
 
 
 def generator(random_state: object) -> Any:

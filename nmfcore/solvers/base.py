@@ -26,7 +26,12 @@ class Penalty(NamedTuple):
 
     def of(self, moments: Array) -> float:
         """The penalty of a factor whose columns have these sums and sums of squares, (2, r)."""
-        return float(self.l1 * moments[0].sum() + 0.5 * self.l2 * moments[1].sum())
+        total = 0.0
+        if self.l1:  # 0 times a sum that overflowed would be NaN
+            total += self.l1 * float(moments[0].sum())
+        if self.l2:
+            total += 0.5 * self.l2 * float(moments[1].sum())
+        return total
 
 
 @dataclass(frozen=True, slots=True)

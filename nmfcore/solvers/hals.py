@@ -118,15 +118,18 @@ def _sweep_rows(
             fell = 0.0
             for t in range(r):
                 curvature = Gi[t, t] + l2
+                step = zero
                 if curvature > dead:
                     step = -g[t] / curvature
                     step = step if step > -a[t] else -a[t]
-                    if step != zero:
-                        a[t] += step
-                        fell -= np.float64(step) * (np.float64(g[t]) + 0.5 * np.float64(curvature * step))
-                        for s in range(r):
-                            g[s] += step * Gi[t, s]
-                        g[t] += l2 * step
+                elif g[t] > curvature * a[t]:  # flat but for the penalty, which wants it gone
+                    step = -a[t]
+                if step != zero:
+                    a[t] += step
+                    fell -= np.float64(step) * (np.float64(g[t]) + 0.5 * np.float64(curvature * step))
+                    for s in range(r):
+                        g[s] += step * Gi[t, s]
+                    g[t] += l2 * step
             tally[2 * r] += fell
             if sweep == 0:
                 first = fell

@@ -97,7 +97,8 @@ def _multiply_rows(A: Array, C: Array, G: Array, l1: float, l2: float, sweeps: i
                 if a[t] > zero:
                     a[t] *= c[t] / (after[t] if after[t] > tiny else tiny)
                     # What the component would be alone bounds it from above; see FLOOR for the bound from below.
-                    alone = c[t] / (Gi[t, t] if Gi[t, t] > tiny else tiny)
+                    curvature = Gi[t, t] + l2
+                    alone = (c[t] - l1 if c[t] > l1 else zero) / (curvature if curvature > tiny else tiny)
                     a[t] = a[t] if a[t] > FLOOR * alone else FLOOR * alone
                 after[t] = l1 + l2 * a[t]
             for s in range(r):
@@ -106,10 +107,10 @@ def _multiply_rows(A: Array, C: Array, G: Array, l1: float, l2: float, sweeps: i
         for t in range(r):
             old, new = np.float64(A[i, t]), np.float64(a[t])
             slope, end = np.float64(before[t]) - np.float64(c[t]), np.float64(after[t]) - np.float64(c[t])
-            curvature = np.float64(Gi[t, t] + l2)
-            rho = slope if slope < curvature * old else curvature * old
+            bend = np.float64(Gi[t, t] + l2)
+            rho = slope if slope < bend * old else bend * old
             tally[t] += rho * rho
-            rho = end if end < curvature * new else curvature * new
+            rho = end if end < bend * new else bend * new
             tally[r + t] += rho * rho
             tally[2 * r] -= 0.5 * (new - old) * (slope + end)  # exact for a quadratic
             tally[2 * r + 1] += old * (slope - l1 - l2 * old - np.float64(c[t]))

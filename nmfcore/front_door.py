@@ -1,4 +1,8 @@
-"""The front door: validate, store, start, solve, hand back."""
+"""The front door: validate, store, start, solve, hand back.
+
+This file cannot be called ``factorize``: importing a module of that name would put it in the place of the function
+``nmfcore.factorize``.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +17,9 @@ import numpy as np
 from nmfcore import missing, starts, validation
 from nmfcore._types import Array
 from nmfcore.data import Data
-from nmfcore.parallel import Team, default_threads
+from nmfcore.parallel import Team, default_threads, physical_memory
 from nmfcore.result import Factorization, History
+from nmfcore.scale import Scale
 from nmfcore.solve import Iterate, Run, solve
 from nmfcore.solvers import HALS, MU, Penalty, Solver
 from nmfcore.stopping import ConvergenceWarning, Status, Stop
@@ -125,7 +130,8 @@ def factorize(
     Warns
     -----
     ConvergenceWarning
-        If ``max_iter`` or ``max_time`` ended the fit (not when ``tol=0`` asked for exactly ``max_iter``).
+        If the fit ended with a KKT residual above ``tol`` that could fall further (not when ``tol=0`` asked for
+        exactly ``max_iter`` iterations, and not when the callback ended it).
 
     References
     ----------
@@ -140,7 +146,7 @@ def factorize(
     >>> f.W.shape, f.H.shape, f.converged
     ((5, 2), (2, 4), True)
     >>> f.predict([4], [0]).round(1)  # what User5 would give Movie1
-    array([1.1])
+    array([1.2])
     """
     rank = validation.whole(rank, "rank", 1)
     solver = _solver(solver)
@@ -149,15 +155,20 @@ def factorize(
     stop = _stop(tol, max_iter, max_time)
     validation.one_of(init, "init", starts.INITS)
     threads = _threads(n_threads)
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback={callback!r} must be callable: it is called with a state after every iteration.")
     rng = validation.generator(random_state)
     bar = validation.tqdm() if progress else None
-    data, shift = _unpacked(missing.read(X, missing_values, mask, weights, validation.float_dtype(dtype)))
+    read = missing.read(X, missing_values, mask, weights, validation.float_dtype(dtype))
+    data, scale = read.data, read.scale
     _check_rank(rank, data, init, W, H)
 
     run = Run()
     with Team(threads) as team:
-        W0, Ht0 = _start(data, shift, rank, init, W, H, rng, team)
-        watch = _Watch(callback, bar, stop, shift)
+        W0, Ht0 = _start(data, scale, rank, init, W, H, rng, team)
+        if stop.max_iter > 0:
+            _check_not_locked(solver, data, W0, Ht0)
+        watch = _Watch(callback, bar, stop, scale)
         settings = {
             "solver": repr(solver),
             "loss": loss,
@@ -173,20 +184,20 @@ def factorize(
                 W0,
                 Ht0,
                 solver=solver,
-                penalty_W=_scaled(penalties[0], shift),
-                penalty_H=_scaled(penalties[1], shift),
+                penalty_W=scale.penalty(penalties[0]),
+                penalty_H=scale.penalty(penalties[1]),
                 stop=stop,
                 team=team,
                 run=run,
                 watch=watch,
             )
         except KeyboardInterrupt as interrupt:
-            interrupt.factorization = _result(run, shift, settings) if run.last else None  # type: ignore[attr-defined]
+            interrupt.factorization = _result(run, scale, settings) if run.last else None  # type: ignore[attr-defined]
             raise
         finally:
             watch.close()
-    f = _result(run, shift, settings)
-    if f.status in (Status.MAX_ITER, Status.MAX_TIME) and stop.tol > 0:
+    f = _result(run, scale, settings)
+    if not f.converged and f.status is not Status.CALLBACK and stop.tol > 0:
         warnings.warn(
             f"the KKT residual is {f.kkt:.2g} after {f.n_iter} iterations, above tol={stop.tol:g}. {f.status.value}",
             ConvergenceWarning,
@@ -208,15 +219,13 @@ def transform(f: Factorization, X: object, mask: object, weights: object, n_thre
     largest = float(f.H.max()) if f.H.size else 0.0
     k = int(np.frexp(largest)[1]) if largest > 0 else 0  # H scaled to about 1: its Gram matrix must not overflow
     Ht = np.ldexp(np.ascontiguousarray(f.H.T), -k)
-    s = 2 * scaled.shift
-    penalty = Penalty(np.ldexp(f.settings["l1"][0], -k - s), np.ldexp(f.settings["l2"][0], -2 * k))
+    s = 2 * scaled.scale.shift
+    weight = scaled.scale.weight_shift
+    l1, l2 = f.settings["l1"][0], f.settings["l2"][0]
+    penalty = Penalty(float(np.ldexp(l1, -k - s - weight)), float(np.ldexp(l2, -2 * k - weight)))
     with Team(_threads(n_threads)) as team:
         W = solve_rows(scaled.data, Ht, penalty, team)
-    return _ldexp(W, s - k)
-
-
-def _unpacked(scaled: missing.Scaled) -> tuple[Data, int]:
-    return scaled.data, scaled.shift
+    return np.ldexp(W, s - k) if s != k else W
 
 
 def _solver(solver: object) -> Solver:
@@ -244,19 +253,20 @@ def _check_rank(rank: int, data: Data, init: str, W: object, H: object) -> None:
         raise ValueError(
             f"init={init!r} needs rank <= min(m, n) = {min(m, n)}, and rank={rank}. Use init='random' for more."
         )
-    needed = (m + n) * rank * data.dtype.itemsize
-    if needed > 2**46:
+    needed = (m + n) * rank * data.dtype.itemsize + rank**2 * 8
+    if needed > physical_memory():
         raise MemoryError(
-            f"rank={rank} needs {needed / 2**30:.3g} GiB for each copy of W and H; choose a smaller rank."
+            f"rank={rank} needs {needed / 2**30:.3g} GiB for each copy of W, H and a Gram matrix, more than there is; "
+            "choose a smaller rank."
         )
 
 
 def _start(
-    data: Data, shift: int, rank: int, init: str, W: object, H: object, rng: Any, team: Team
+    data: Data, scale: Scale, rank: int, init: str, W: object, H: object, rng: Any, team: Team
 ) -> tuple[Array, Array]:
     m, n = data.shape
-    W0 = None if W is None else _ldexp(validation.factor(W, "W", (m, rank), data.dtype), -shift)
-    Ht0 = None if H is None else _ldexp(validation.factor(H, "H", (rank, n), data.dtype).T, -shift)
+    W0 = None if W is None else scale.inward(validation.factor(W, "W", (m, rank), data.dtype))
+    Ht0 = None if H is None else scale.inward(validation.factor(H, "H", (rank, n), data.dtype).T)
     if W0 is None or Ht0 is None:
         made_W, made_Ht = starts.start(data, rank, init, rng, team)
         W0 = made_W if W0 is None else W0
@@ -264,20 +274,20 @@ def _start(
     return np.ascontiguousarray(W0), np.ascontiguousarray(Ht0)
 
 
-def _scaled(penalty: Penalty, shift: int) -> Penalty:
-    """For X / 4**shift with factors / 2**shift, what weighs the same."""
-    return Penalty(float(np.ldexp(penalty.l1, -3 * shift)), float(np.ldexp(penalty.l2, -2 * shift)))
-
-
-def _ldexp(A: Array, shift: int) -> Array:
-    return A if shift == 0 else np.ldexp(A, shift)
+def _check_not_locked(solver: Solver, data: Data, W: Array, Ht: Array) -> None:
+    """Refuse a given factor of zeros where no step can leave one: the other factor would only follow it."""
+    if isinstance(solver, MU) and W.any() != Ht.any() and data.sum_squares > 0:
+        raise ValueError(
+            f"{'H' if W.any() else 'W'} = 0 everywhere, which {solver!r} cannot leave: start from positive numbers, "
+            "or use solver='hals'."
+        )
 
 
 class _Watch:
     """Shows each iterate, in the caller's scale, to the callback and the progress bar; True ends the fit."""
 
-    def __init__(self, callback: Callable[[State], object] | None, bar: Any, stop: Stop, shift: int) -> None:
-        self._callback, self._shift = callback, shift
+    def __init__(self, callback: Callable[[State], object] | None, bar: Any, stop: Stop, scale: Scale) -> None:
+        self._callback, self._scale = callback, scale
         self._bar = bar(total=stop.max_iter, unit="it", desc="factorize") if bar else None
 
     def __call__(self, iterate: Iterate) -> bool:
@@ -288,8 +298,8 @@ class _Watch:
             self._bar.set_postfix(objective=f"{iterate.objective:.6g}", kkt=f"{iterate.kkt:.1e}")
         if self._callback is None:
             return False
-        W, H = (_read_only(_ldexp(A, self._shift)) for A in (iterate.W, iterate.Ht.T))
-        objective = _objective(iterate.objective, self._shift)
+        W, H = (_read_only(self._scale.outward(A)) for A in (iterate.W, iterate.Ht.T))
+        objective = self._scale.objective(iterate.objective)
         try:
             self._callback(State(iterate.n_iter, objective, iterate.kkt, iterate.seconds, W, H))
         except StopIteration:
@@ -307,23 +317,19 @@ def _read_only(A: Array) -> Array:
     return view
 
 
-def _objective(value: float, shift: int) -> float:
-    with np.errstate(over="ignore", under="ignore"):
-        return float(np.ldexp(value, 4 * shift))
-
-
-def _result(run: Run, shift: int, settings: dict[str, Any]) -> Factorization:
+def _result(run: Run, scale: Scale, settings: dict[str, Any]) -> Factorization:
     last = run.last
     assert last is not None
     iterations, objectives, kkts, seconds = (np.array(column) for column in zip(*run.iterates, strict=True))
-    history = History(iterations.astype(np.int64), np.array([_objective(v, shift) for v in objectives]), kkts, seconds)
+    history = History(iterations.astype(np.int64), np.array([scale.objective(v) for v in objectives]), kkts, seconds)
     return Factorization(
-        _ldexp(last.W, shift),
-        np.ascontiguousarray(_ldexp(last.Ht.T, shift)),
+        scale.outward(last.W),
+        np.ascontiguousarray(scale.outward(last.Ht.T)),
         float(history.objective[-1]),
         last.kkt,
         last.n_iter,
-        run.status in (Status.CONVERGED, Status.STALLED),
+        run.status is Status.CONVERGED
+        or (run.status is Status.STALLED and last.kkt <= float(np.sqrt(np.finfo(last.W.dtype).eps))),
         run.status,
         last.seconds,
         history,

@@ -1,0 +1,125 @@
+"""The command line: ``nmfcore demo``, ``nmfcore fit``, ``nmfcore recommend``; also ``python -m nmfcore``."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+import nmfcore
+
+# What bad input, a full disk or a missing package raise. Anything else is a fault of this program, and shows itself.
+_INPUT_ERRORS = (ValueError, KeyError, OSError, ImportError, MemoryError)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments without the program's name; those of the process by default.
+
+    Returns
+    -------
+    int
+        0 if all went well, 2 for bad input, 130 after Ctrl-C. (``--help``, ``--version`` and unknown options raise
+        SystemExit, as argparse does.)
+    """
+    arguments = _parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that has no ≈ or é shows ? instead
+    try:
+        _command(arguments.command)(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read our output has had enough: `nmfcore ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt as interrupt:
+        notes = getattr(interrupt, "__notes__", None) or ["Nothing was written."]
+        print(f"\nnmfcore: interrupted. {notes[-1]}", file=sys.stderr)
+        return 130
+    except _INPUT_ERRORS as error:
+        print(f"nmfcore: error: {_one_line(error)}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _command(name: str) -> Callable[[argparse.Namespace], None]:
+    if name == "demo":
+        from nmfcore.cli.demo import run
+    elif name == "fit":
+        from nmfcore.cli.fit import run
+    else:
+        from nmfcore.cli.recommend import run
+    return run
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return f"{where}{error.strerror}"
+    if isinstance(error, KeyError) and error.args:
+        return str(error.args[0])
+    text = " ".join(str(error).split())
+    return text or ("out of memory" if isinstance(error, MemoryError) else type(error).__name__)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="nmfcore",
+        description="Non-negative matrix factorisation of ratings: fit, predict, recommend.",
+        epilog="Start with `nmfcore demo`. `nmfcore COMMAND --help` has the options of a command.",
+    )
+    parser.add_argument("--version", action="version", version=f"nmfcore {nmfcore.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands.add_parser(
+        "demo",
+        help="show on a small table, then on 100,000 planted ratings, what this does",
+        description="Factorise a table of five users and four movies in two ways, then 100,000 planted ratings.",
+    )
+    _add_fit(commands.add_parser("fit", help="fit a model to a file of ratings", description=_FIT))
+    _add_recommend(commands.add_parser("recommend", help="recommend items with a fitted model", description=_RECOMMEND))
+    return parser
+
+
+_FIT = """Fit a model to a file of ratings and write it to a file. The file has a user, an item and a rating on each
+line: MovieLens' u.data, ratings.dat and ratings.csv as they come, or any delimited text."""
+_RECOMMEND = """Show the items that a user has not rated, highest predicted rating first. Without --user: for the
+three most active users."""
+
+
+def _add_fit(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("ratings", metavar="RATINGS", help="file of ratings; .gz is read too")
+    add("--out", metavar="MODEL", required=True, help="where to write the model (.npz)")
+    add("--rank", type=int, metavar="R", help="number of latent features (default: 32)")
+    add(
+        "--test",
+        type=float,
+        metavar="SHARE",
+        help="first hold out this share, such as 0.1, and measure the error on it",
+    )
+    add("--l2", type=float, metavar="X", help="penalty for each rating (default: 0.025 times the mean rating)")
+    add("--seed", type=int, default=0, metavar="N", help="of the split and of the start (default: 0)")
+    add(
+        "--duplicates",
+        choices=("error", "last", "mean"),
+        default="error",
+        help="where a user rated an item more than once (default: error)",
+    )
+    add("--max-iter", type=int, metavar="N", help="most iterations (default: 100)")
+    add("--tol", type=float, metavar="X", help="stop at this KKT residual (default: 0.0001)")
+
+
+def _add_recommend(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="what `nmfcore fit` wrote")
+    add("--user", metavar="ID", help="a user id, as in the file of ratings")
+    add("-n", type=int, metavar="N", help="how many items (default: 10; without --user: 5)")
+    add("--titles", metavar="FILE", help="titles of the items: movies.csv, u.item, movies.dat")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

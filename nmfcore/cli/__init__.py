@@ -1,0 +1,1 @@
+"""The command line's three commands: each prints what it finds and says what it did."""

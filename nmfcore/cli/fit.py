@@ -1,0 +1,126 @@
+"""``nmfcore fit``: read, assess on held-out ratings, fit to all of them, save."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import shlex
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nmfcore.ratings import GlobalMean, Ratings, Recommender, UserItemMeans, mae, rmse
+from nmfcore.stopping import ConvergenceWarning
+
+Predict = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float64]]
+SHOWN = (1, 2, 5, 10, 20, 50)  # iterations worth a line where there is no progress bar; then every hundredth
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Do what the command line asks."""
+    model = Recommender(random_state=arguments.seed, **_settings(arguments))
+    if arguments.test is not None and not 0 < arguments.test < 1:
+        raise ValueError(f"--test {arguments.test:g}: the share to hold out is between 0 and 1, such as 0.1")
+    folder = os.path.dirname(os.path.realpath(arguments.out))
+    if not os.path.isdir(folder):  # said now, not after the work
+        raise FileNotFoundError(errno.ENOENT, "there is no such folder to write the model to", folder)
+    began = time.perf_counter()
+    ratings = Ratings.from_csv(arguments.ratings, duplicates=arguments.duplicates)
+    _describe(arguments.ratings, ratings, time.perf_counter() - began)
+    if arguments.test is not None:
+        try:
+            _assess(model, *ratings.split(arguments.test, random_state=arguments.seed))
+        except KeyboardInterrupt as interrupt:
+            interrupt.add_note(f"It was the fit to the training part; {arguments.out} was not written.")
+            raise
+    _fit_all(model, ratings, arguments.out)
+
+
+def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What was given; the rest is as Recommender has it."""
+    given = {name: getattr(arguments, name) for name in ("rank", "l2", "tol", "max_iter")}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _describe(path: str, ratings: Ratings, seconds: float) -> None:
+    m, n = ratings.shape
+    low, high = ratings.data.min(), ratings.data.max()
+    per_user = np.diff(ratings.indptr)
+    per_item = np.bincount(ratings.indices, minlength=n)
+    print(f"{path}: {ratings.nnz:,} ratings of {n:,} items by {m:,} users, read in {seconds:.1f} s")
+    print(
+        f"  {100 * ratings.density:.3g} % of all pairs are rated; from {low:g} to {high:g}, mean {ratings.mean():.3f}"
+    )
+    print(f"  ratings of a user: median {np.median(per_user):g}, most {per_user.max():,}; ", end="")
+    print(f"of an item: median {np.median(per_item):g}, most {per_item.max():,}")
+
+
+def _assess(model: Recommender, train: Ratings, test: Ratings) -> None:
+    """Fit to the training part; print errors on the test part beside those of the baselines."""
+    print(f"\nHow good are predictions? Held out: {test.nnz:,} ratings, chosen at random; fitted to {train.nnz:,}.")
+    rows: list[tuple[str, Predict, float]] = []
+    for name, baseline in (("mean of all ratings", GlobalMean), ("user and item means", UserItemMeans)):
+        began = time.perf_counter()
+        rows.append((name, baseline.fit(train).predict, time.perf_counter() - began))
+    began = time.perf_counter()
+    fit(model, train)
+    rows.append((f"NMF, {model.rank} features", model.factorization_.predict, time.perf_counter() - began))
+    print(f"\n  {'prediction':22}   RMSE     MAE   seconds")
+    for name, predict, seconds in rows:
+        error = errors(predict, test, model.rating_range_)
+        print(f"  {name:22} {error[0]:6.4f}  {error[1]:6.4f}  {seconds:8.2f}")
+    print("  (predictions brought into the range of the ratings; less is better)")
+
+
+def errors(predict: Predict, test: Ratings, limits: tuple[float, float]) -> tuple[float, float]:
+    """RMSE and MAE on held-out ratings, with predictions clipped to the range of the training ratings."""
+    users, items, values = test.triplets()
+    predicted = np.clip(predict(users, items), *limits)
+    return rmse(values, predicted), mae(values, predicted)
+
+
+def _fit_all(model: Recommender, ratings: Ratings, out: str) -> None:
+    print(f"\nThe model is fitted to all {ratings.nnz:,} ratings, the held-out ones included.")
+    try:
+        fit(model, ratings)
+    except KeyboardInterrupt as interrupt:
+        f = getattr(interrupt, "factorization", None)
+        if f is None or f.n_iter == 0:
+            interrupt.add_note(f"There was no complete iteration yet; {out} was not written.")
+        else:
+            model.save(out)
+            interrupt.add_note(f"The model of iteration {f.n_iter} was written to {out}.")
+        raise
+    model.save(out)
+    f = model.factorization_
+    print(f"  {f.n_iter} iterations in {f.seconds:.2f} s, KKT residual {f.kkt:.1e}. {f.status.value}")
+    out, user = shlex.quote(out), shlex.quote(str(ratings.users[0]))
+    print(f"\nWritten to {out}. Next:  nmfcore recommend {out} --user {user}")
+
+
+def fit(model: Recommender, ratings: Ratings) -> None:
+    """Fit with a progress bar where a person is watching and tqdm is there, else with a few lines."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the status is printed
+        model.fit(ratings, progress=_bar_is_possible(), callback=None if _bar_is_possible() else _report)
+
+
+def _bar_is_possible() -> bool:
+    if not sys.stderr.isatty():
+        return False
+    try:
+        import tqdm  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def _report(state: Any) -> None:
+    if state.n_iter in SHOWN or state.n_iter % 100 == 0:
+        print(f"  iteration {state.n_iter:4}: KKT residual {state.kkt:.1e}, {state.seconds:.1f} s", file=sys.stderr)

@@ -1,0 +1,90 @@
+"""``nmfcore recommend``: the best of what a user has not rated."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from nmfcore.ratings import Ratings, Recommender, parse_id, read_titles
+
+WIDTH = 100
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Do what the command line asks."""
+    if arguments.n is not None and arguments.n < 1:
+        raise ValueError(f"-n {arguments.n}: ask for 1 item or more")
+    model = Recommender.load(arguments.model)
+    titles: dict[Any, str] = {}
+    if arguments.titles is not None:
+        titles = match_titles(model.ratings_.items, read_titles(arguments.titles))
+        if not titles:
+            print(f"(No item of the model has a title in {arguments.titles}.)\n")
+    ratings = model.ratings_
+    if arguments.user is not None:
+        show(model, parse_id(arguments.user, ratings.users), arguments.n or 10, titles)
+        return
+    for user in ratings.users[np.argsort(-np.diff(ratings.indptr), kind="stable")[:3]].tolist():
+        show(model, user, arguments.n or 5, titles)
+        print()
+    examples = ", ".join(str(user) for user in ratings.users[:3])
+    print(f"These are the most active of {ratings.shape[0]:,} users. For another (ids: {examples}, ...):")
+    print(f"  nmfcore recommend {shlex.quote(arguments.model)} --user ID" + ("" if titles else " --titles FILE"))
+
+
+def show(model: Recommender, user: int | str, n: int, titles: Mapping[Any, str]) -> None:
+    """Print what a user thinks best of, and the best of the rest with the rating predicted."""
+    ratings = model.ratings_
+    row = ratings.user_index(user)
+    items, predicted = model.recommend(user, n)
+    own = ratings.data[ratings.indptr[row] : ratings.indptr[row + 1]]
+    print(f"User {user}: {own.size:,} ratings" + (f", mean {own.mean():.2f}" if own.size else ""))
+    if own.size:
+        print(_shortened(f"  rated highest: {'; '.join(_best_rated(ratings, row, titles))}"))
+    if not items.size:
+        print("  has rated every item: there is nothing left to recommend")
+        return
+    width = max(len(str(item)) for item in items.tolist())
+    print(f"  {'predicted':>9}  {'item':{width if titles else 0}}" + ("  title" if titles else ""))
+    for item, rating in zip(items.tolist(), np.clip(predicted, *model.rating_range_), strict=True):
+        title = f"  {titles.get(item, '(no title)')}" if titles else ""
+        print(_shortened(f"  {rating:9.2f}  {item!s:{width}}{title}".rstrip()))
+
+
+def _best_rated(ratings: Ratings, row: int, titles: Mapping[Any, str]) -> Iterable[str]:
+    part = slice(ratings.indptr[row], ratings.indptr[row + 1])
+    best = np.argsort(-ratings.data[part], kind="stable")[:3]
+    for item, rating in zip(ratings.items[ratings.indices[part][best]].tolist(), ratings.data[part][best], strict=True):
+        yield f"{titles.get(item, item)} ({rating:g})"
+
+
+def _shortened(line: str) -> str:
+    return line if len(line) <= WIDTH else line[: WIDTH - 3] + "..."
+
+
+def match_titles(items: np.ndarray[Any, Any], titles: Mapping[int, str] | Mapping[str, str]) -> dict[Any, str]:
+    """Titles by the model's own ids.
+
+    An id is looked up as it is written; if it is not there, without its leading zeros, since one file's 0114508 is
+    another's 114508, unless that would name two titles.
+
+    Examples
+    --------
+    >>> match_titles(np.array([7, 114508]), {"0114508": "Species (1995)", "tt7": "?"})
+    {114508: 'Species (1995)'}
+    """
+    exact = {str(key): title for key, title in titles.items()}
+    loose: dict[str, str | None] = {}
+    for key, title in exact.items():
+        plain = _plain(key)
+        loose[plain] = None if plain in loose else title
+    found = {item: exact.get(str(item)) or loose.get(_plain(str(item))) for item in items.tolist()}
+    return {item: title for item, title in found.items() if title}
+
+
+def _plain(text: str) -> str:
+    return (text.lstrip("0") or "0") if text.isdigit() else text

@@ -1,0 +1,266 @@
+"""Pictures of a fit: how it converged, and what the factors are.
+
+Every function draws on the Axes it is given or makes a figure of its own, returns what it drew on, shows nothing by
+itself and leaves matplotlib's settings alone. matplotlib is imported when the first picture is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from nmfcore._types import Array
+from nmfcore.result import Factorization
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["convergence", "factors", "heatmap"]
+
+# Okabe and Ito's colours, which the colour-blind can tell apart, without the yellow that is faint on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+LINES = ("-", "--", "-.", ":")
+
+_LABELS = {
+    "objective": "objective",
+    "gap": "objective − lowest objective",
+    "kkt": "KKT residual",
+    "iteration": "iteration",
+    "seconds": "seconds",
+}
+
+
+def convergence(
+    fits: Factorization | Mapping[str, Factorization],
+    *,
+    y: str = "gap",
+    x: str = "iteration",
+    best: float | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw how fits converged, one line each.
+
+    Parameters
+    ----------
+    fits : Factorization or mapping of str to Factorization
+        One fit, or several with their names for the legend.
+    y : {"gap", "objective", "kkt"}
+        The objective above ``best``, the objective itself, or the KKT residual. The gap and the residual are drawn
+        on a logarithmic scale, and their zeros are left out.
+    x : {"iteration", "seconds"}
+    best : float, optional
+        What the gap is measured from. Default: the lowest objective that any of the fits reached.
+    ax : matplotlib Axes, optional
+        Where to draw; a new figure's by default.
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    ValueError
+        If ``y`` or ``x`` is something else, or there is no fit.
+    ImportError
+        Without matplotlib.
+
+    Examples
+    --------
+    >>> import matplotlib; matplotlib.use("Agg")
+    >>> import nmfcore
+    >>> f = nmfcore.factorize([[1, 2], [2, 4]], 1, random_state=0)
+    >>> ax = nmfcore.plot.convergence({"HALS": f}, y="kkt")
+    >>> ax.get_xlabel(), ax.get_ylabel(), ax.get_yscale()
+    ('iteration', 'KKT residual', 'log')
+    """
+    _one_of(y, "y", ("gap", "objective", "kkt"))
+    _one_of(x, "x", ("iteration", "seconds"))
+    named = dict(fits) if isinstance(fits, Mapping) else {"": fits}
+    if not named:
+        raise ValueError("convergence: there is no fit to draw; pass a Factorization or a dict of them.")
+    ax = ax if ax is not None else _pyplot().subplots()[1]
+    lowest = min(float(f.history.objective.min()) for f in named.values()) if best is None else best
+    for i, (name, f) in enumerate(named.items()):
+        values = f.history.objective - lowest if y == "gap" else getattr(f.history, y)
+        if y != "objective":
+            values = np.where(values > 0, values, np.nan)
+        colour, line = COLOURS[i % len(COLOURS)], LINES[i % len(LINES)]
+        ax.plot(getattr(f.history, x), values, label=name or None, color=colour, linestyle=line)
+    if y != "objective":
+        ax.set_yscale("log")
+    ax.set(xlabel=_LABELS[x], ylabel=_LABELS[y])
+    if any(named):
+        ax.legend()
+    return ax
+
+
+def heatmap(
+    A: ArrayLike,
+    *,
+    rows: Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
+    mark: ArrayLike | None = None,
+    title: str = "",
+    vmin: float = 0.0,
+    vmax: float | None = None,
+    fmt: str = "{:.2f}",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a small non-negative matrix: every entry a tile, its number on it.
+
+    Parameters
+    ----------
+    A : array_like (m, n)
+        A NaN is left blank.
+    rows, columns : sequence of str, optional
+        Names of the rows and the columns; their numbers by default.
+    mark : array_like of bool (m, n), optional
+        Entries to put a frame around, say those that were predicted.
+    title : str
+    vmin, vmax : float, optional
+        The values of the lightest and the darkest tile: 0 and the largest entry. Give panels that are to be
+        compared the same.
+    fmt : str
+        How a number is written; ``""`` for none.
+    ax : matplotlib Axes, optional
+        Where to draw; a new figure's by default.
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    ValueError
+        If ``A`` is not a matrix, or the names or ``mark`` do not fit it.
+    ImportError
+        Without matplotlib.
+
+    Examples
+    --------
+    >>> import matplotlib; matplotlib.use("Agg")
+    >>> import nmfcore
+    >>> ax = nmfcore.plot.heatmap([[5, 3], [4, 0]], mark=[[False, False], [False, True]], fmt="{:.0f}")
+    >>> [text.get_text() for text in ax.texts], len(ax.patches)
+    (['5', '3', '4', '0'], 1)
+    """
+    values = np.asarray(A, float)
+    if values.ndim != 2:
+        raise ValueError(f"heatmap: A has {values.ndim} dimensions; it must be a matrix.")
+    rows, columns = _names(rows, values.shape[0], "rows"), _names(columns, values.shape[1], "columns")
+    marked = np.zeros(values.shape, bool) if mark is None else np.asarray(mark, bool)
+    if marked.shape != values.shape:
+        raise ValueError(f"heatmap: mark is {marked.shape}, but A is {values.shape}.")
+    ax = ax if ax is not None else _pyplot().subplots()[1]
+    top = _largest(values) if vmax is None else vmax
+    ax.imshow(np.ma.masked_invalid(values), cmap="Blues", vmin=vmin, vmax=max(top, vmin + 1e-300), aspect="equal")
+    ax.set_xticks(range(len(columns)), columns)
+    ax.set_yticks(range(len(rows)), rows)
+    ax.tick_params(length=0)
+    ax.set_title(title)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+    for (i, j), value in np.ndenumerate(values):
+        if fmt and np.isfinite(value):
+            dark = value - vmin > 0.6 * (top - vmin)
+            ax.text(j, i, fmt.format(value), ha="center", va="center", color="white" if dark else "black")
+        if marked[i, j]:
+            ax.add_patch(_frame(i, j))
+    return ax
+
+
+def factors(
+    f: Factorization | tuple[ArrayLike, ArrayLike],
+    *,
+    rows: Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
+    components: Sequence[str] | None = None,
+    mark: ArrayLike | None = None,
+    fmt: str = "{:.2f}",
+    figure: Figure | None = None,
+) -> Figure:
+    """Draw W, H and W H as the product is read: each entry of W H from the row left of it and the column above it.
+
+    Parameters
+    ----------
+    f : Factorization or pair of array_like
+        With W (m, r) and H (r, n).
+    rows, columns, components : sequence of str, optional
+        Names for the rows of W, the columns of H, and what lies between.
+    mark : array_like of bool (m, n), optional
+        Entries of W H to put a frame around.
+    fmt : str
+        How a number is written; ``""`` for none.
+    figure : matplotlib Figure or SubFigure, optional
+        Where to draw; a new one by default.
+
+    Returns
+    -------
+    matplotlib Figure
+        Its ``axes`` are those of H, W and W H.
+
+    Raises
+    ------
+    ValueError
+        If the names or ``mark`` do not fit.
+    ImportError
+        Without matplotlib.
+
+    Examples
+    --------
+    >>> import matplotlib; matplotlib.use("Agg")
+    >>> import nmfcore
+    >>> f = nmfcore.factorize([[1, 2], [2, 4]], 1, random_state=0)
+    >>> figure = nmfcore.plot.factors(f, rows=["Ann", "Bob"])
+    >>> [ax.get_title() for ax in figure.axes]
+    ['H', 'W', 'W H']
+    """
+    W, H = (np.asarray(A, float) for A in f)
+    (m, r), n = W.shape, H.shape[1]
+    rows, columns = _names(rows, m, "rows"), _names(columns, n, "columns")
+    components = _names(components, r, "components")
+    if figure is None:
+        size = (0.62 * (r + n) + 2.0, 0.5 * (r + m) + 1.4)
+        figure = _pyplot().figure(figsize=size, layout="constrained")
+    grid = figure.add_gridspec(2, 2, width_ratios=(r, n), height_ratios=(r, m))
+    above, left, product = (figure.add_subplot(grid[place]) for place in ((0, 1), (1, 0), (1, 1)))
+    heatmap(H, rows=components, columns=columns, title="H", fmt=fmt, ax=above)
+    heatmap(W, rows=rows, columns=components, title="W", fmt=fmt, ax=left)
+    heatmap(W @ H, rows=[""] * m, columns=columns, title="W H", fmt=fmt, mark=mark, ax=product)
+    return figure
+
+
+def _frame(i: int, j: int) -> Any:
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((j - 0.46, i - 0.46), 0.92, 0.92, fill=False, edgecolor=COLOURS[1], linewidth=2)
+
+
+def _largest(values: Array) -> float:
+    finite = values[np.isfinite(values)]
+    return float(finite.max()) if finite.size else 0.0
+
+
+def _names(names: Sequence[str] | None, size: int, what: str) -> list[str]:
+    if names is None:
+        return [str(i) for i in range(size)]
+    if len(names) != size:
+        raise ValueError(f"{what} has {len(names)} names for {size} {what}.")
+    return [str(name) for name in names]
+
+
+def _one_of(value: str, name: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name}={value!r} must be one of {', '.join(map(repr, allowed))}.")
+
+
+def _pyplot() -> Any:
+    try:
+        import matplotlib.pyplot
+    except ImportError as error:
+        raise ImportError('nmfcore.plot needs matplotlib: pip install "nmfcore[plot]"') from error
+    return matplotlib.pyplot

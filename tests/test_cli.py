@@ -1,0 +1,434 @@
+"""The command line: what it prints, what it refuses in one line, what it keeps when interrupted."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nmfcore
+from nmfcore import Recommender
+from nmfcore.__main__ import main
+from nmfcore.cli import demo, fit
+from nmfcore.cli.recommend import match_titles
+from nmfcore.datasets import planted_ratings
+
+NMFCORE = [sys.executable, "-m", "nmfcore"]
+ENVIRONMENT = {**os.environ, "PYTHONWARNINGS": "error", "PYTHONUTF8": "1"}
+
+
+@pytest.fixture(scope="module")
+def ratings_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Planted ratings in MovieLens' newest format."""
+    ratings = planted_ratings(60, 50, 1200)
+    users, items, values = ratings.triplets()
+    path = tmp_path_factory.mktemp("cli") / "ratings.csv"
+    rows = zip(ratings.users[users], ratings.items[items], values, strict=True)
+    path.write_text("userId,movieId,rating\n" + "".join(f"{u},{i},{r:g}\n" for u, i, r in rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "model.npz"
+    Recommender(rank=3, random_state=0).fit(planted_ratings(60, 50, 1200)).save(path)
+    return path
+
+
+def error_of(arguments: list[object], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that bad input gets."""
+    assert main([str(one) for one in arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("nmfcore: error: ")
+    assert error.count("\n") == 1
+    assert "Traceback" not in error
+    return error
+
+
+# Demo
+
+
+@pytest.fixture(scope="module")
+def demo_text() -> str:
+    run = subprocess.run([*NMFCORE, "demo"], capture_output=True, text=True, encoding="utf-8", env=ENVIRONMENT)
+    assert (run.returncode, run.stderr) == (0, "")
+    return run.stdout
+
+
+def test_the_demo_shows_the_known_factors(demo_text: str) -> None:
+    left = [line.split("|")[0].split() for line in demo_text.split("\n") if "|" in line]
+    for row in (
+        ["User1", "3.5644", "0.0000"],
+        ["User3", "0.8905", "1.2318"],
+        ["feature", "1", "1.4745", "0.5592", "0.0000", "0.4083"],
+        ["on", "all", "20", "cells,", "zeros", "as", "0", "0.914435"],
+        ["User5:", "Movie1,", "predicted", "0.00"],
+    ):
+        assert row in left
+
+
+def test_the_demo_predicts_what_is_missing(demo_text: str) -> None:
+    table = nmfcore.datasets.movie_table()
+    f = nmfcore.factorize(table.ratings, 2, missing_values=0, l2=demo.L2, random_state=42, tol=1e-8)
+    right = [line.split("|")[1].split() for line in demo_text.split("\n") if "|" in line]
+    for user, row, predicted in zip(table.users, table.ratings, f.reconstruct(), strict=True):
+        cells = [f"{p:.2f}{'' if x else '*'}" for x, p in zip(row, predicted, strict=True)]
+        assert [user, *cells] in right
+        unrated = np.flatnonzero(row == 0)
+        best = unrated[np.argmax(predicted[unrated])]
+        assert [f"{user}:", f"{table.movies[best]},", "predicted", f"{predicted[best]:.2f}"] in right
+    observed = table.ratings > 0
+    error = np.mean((table.ratings - f.reconstruct())[observed] ** 2)
+    assert ["on", "the", "13", "rated", "cells", f"{error:.6f}"] in right
+    shares = [100 * row / row.sum() for row in f.H]
+    for t, share in enumerate(shares):
+        k = int(np.argmax(share))
+        assert any(line[:3] == [f"{t + 1}:", table.movies[k], f"{share[k]:.0f}%,"] for line in right)
+
+
+def test_the_demo_ends_with_masked_nmf_ahead(demo_text: str) -> None:
+    names = ("mean of all ratings", "user and item means", "NMF, zeros as ratings", "NMF, zeros as unknown")
+    found = [re.search(rf"^{name}.*? (\d\.\d{{4}}) +(\d\.\d{{4}}) +(\d+\.\d\d)$", demo_text, re.M) for name in names]
+    assert all(found)
+    mean, means, zeros, masked = (float(match[1]) for match in found if match)
+    assert masked < means - 0.03 < mean < zeros
+
+
+def test_the_demo_fits_a_page(demo_text: str) -> None:
+    assert max(map(len, demo_text.split("\n"))) <= 100
+    assert not re.search(r"\x1b|nan|inf\b", demo_text)
+    assert len(demo_text.split("\n")) < 100
+
+
+def test_the_demo_says_when_it_compiles(capsys: pytest.CaptureFixture[str]) -> None:
+    with demo._compiling():
+        pass
+    assert capsys.readouterr().out == ""
+    with demo._compiling():
+        time.sleep(1.3)
+    assert "compiling" in capsys.readouterr().out
+
+
+def test_a_terminal_without_mathematics() -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    run = subprocess.run([*NMFCORE, "demo"], capture_output=True, text=True, env=environment)
+    assert run.returncode == 0
+    assert "X ? W H" in run.stdout
+
+
+# Fit
+
+
+def test_fit(ratings_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "model.npz"
+    arguments = ["fit", ratings_file, "--rank", "3", "--test", "0.1", "--seed", "4", "--out", out]
+    assert main([str(one) for one in arguments]) == 0
+    text = capsys.readouterr()
+    assert "1,200 ratings of 50 items by 60 users" in text.out
+    assert "40 % of all pairs are rated; from 1 to 5, mean" in text.out
+    for name in ("mean of all ratings", "user and item means", "NMF, 3 features"):
+        assert re.search(rf"^  {name} +\d\.\d{{4}}  \d\.\d{{4}} +\d+\.\d\d$", text.out, re.M)
+    assert "fitted to all 1,200 ratings, the held-out ones included" in text.out
+    assert f"Written to {out}" in text.out
+    assert "KKT residual" in text.out
+    assert "iteration    1: KKT residual" in text.err
+    model = Recommender.load(out)
+    ratings = nmfcore.Ratings.from_csv(ratings_file)
+    expected = Recommender(rank=3, random_state=4).fit(ratings)
+    assert np.array_equal(model.factorization_.W, expected.factorization_.W)
+    assert model.ratings_.nnz == 1200
+
+
+def test_a_bar_for_who_is_watching(
+    ratings_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tqdm")
+    assert not fit._bar_is_possible()  # nobody watches a test
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert fit._bar_is_possible()
+    assert main(["fit", str(ratings_file), "--rank", "2", "--out", str(tmp_path / "m.npz")]) == 0
+    error = capsys.readouterr().err
+    assert "/100 [" in error
+    assert "iteration" not in error
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    assert not fit._bar_is_possible()
+
+
+def test_the_table_of_errors_is_right(ratings_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", str(ratings_file), "--rank", "2", "--test", "0.2", "--out", str(tmp_path / "m.npz")]) == 0
+    text = capsys.readouterr().out
+    train, test = nmfcore.Ratings.from_csv(ratings_file).split(0.2, random_state=0)
+    users, items, values = test.triplets()
+    model = Recommender(rank=2, random_state=0).fit(train)
+    error = values - model.predict(train.users[users], train.items[items], clip=True)
+    assert f"{np.sqrt(np.mean(error**2)):6.4f}  {np.mean(abs(error)):6.4f}" in text
+    error = values - train.data.mean()
+    assert f"{np.sqrt(np.mean(error**2)):6.4f}  {np.mean(abs(error)):6.4f}" in text
+
+
+def test_fit_settings_reach_the_model(ratings_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "model.npz"
+    options = ["--rank", "2", "--l2", "0.5", "--max-iter", "4", "--tol", "1e-9"]
+    assert main(["fit", str(ratings_file), *options, "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert "4 iterations" in text
+    assert "raise max_iter" in text
+    assert "Held out" not in text
+    model = Recommender.load(out)
+    assert (model.rank, model.l2, model.max_iter, model.tol) == (2, 0.5, 4, 1e-9)
+
+
+def test_the_help_has_the_defaults_of_the_recommender(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["fit", "--help"])
+    assert caught.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    default = Recommender()
+    assert f"latent features (default: {default.rank})" in text
+    assert f"most iterations (default: {default.max_iter})" in text
+    assert f"KKT residual (default: {default.tol:g})" in text
+
+
+def test_duplicates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "r.csv"
+    path.write_text("1,1,5\n1,1,1\n1,2,4\n2,1,3\n")
+    out = tmp_path / "m.npz"
+    assert "user 1 and item 1, 2 times" in error_of(["fit", path, "--out", out], capsys)
+    assert not out.exists()
+    for rule, value in (("last", 1.0), ("mean", 3.0)):
+        assert main(["fit", str(path), "--rank", "1", "--duplicates", rule, "--out", str(out)]) == 0
+        assert Recommender.load(out).ratings_.data[0] == value
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--rank", "0"], "rank=0"),
+        (["--l2", "-1"], "l2=-1"),
+        (["--l2", "nan"], "l2=nan"),
+        (["--test", "1.5"], "--test 1.5"),
+        (["--test", "nan"], "--test nan"),
+        (["--test", "0.00001"], "leaves none for test"),
+        (["--seed", "-3", "--test", "0.1"], "non-negative"),
+        (["--rank", "99999999999999"], "smaller rank"),
+    ],
+)
+def test_bad_options(
+    options: list[str], message: str, ratings_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in error_of(["fit", ratings_file, *options, "--out", tmp_path / "m.npz"], capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_files(tmp_path: Path, ratings_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "m.npz"
+    absent = tmp_path / "absent.csv"
+    assert f"{absent}: No such file" in error_of(["fit", absent, "--out", out], capsys)
+    assert "directory" in error_of(["fit", tmp_path, "--out", out], capsys)
+    bad = tmp_path / "bad.csv"
+    bad.write_text("1,2,3\n4,5,6\n7,8,good\n")
+    assert "bad.csv, line 3: '7,8,good': the rating 'good'" in error_of(["fit", bad, "--out", out], capsys)
+    folder = tmp_path / "nowhere"
+    assert f"{folder}: there is no such folder" in error_of(["fit", ratings_file, "--out", folder / "m.npz"], capsys)
+    assert not out.exists()
+
+
+def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"nmfcore {nmfcore.__version__}\n"
+    for arguments in ([], ["fly"], ["fit"], ["fit", "x", "--out", "y", "--duplicates", "first"]):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 2
+
+
+def test_an_input_error_without_words(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(arguments: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(demo, "run", fail)
+    assert error_of(["demo"], capsys) == "nmfcore: error: out of memory\n"
+
+
+# Interrupts and pipes
+
+
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, fit_number: int, iteration: int) -> None:
+    fits = []
+
+    def report(state: object) -> None:
+        if state.n_iter == 1:
+            fits.append(state)
+        if len(fits) == fit_number and state.n_iter == iteration:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(fit, "_report", report)
+
+
+def test_an_interrupted_fit_writes_what_it_has(
+    ratings_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "model.npz"
+    interrupt_at(monkeypatch, 2, 3)
+    assert main(["fit", str(ratings_file), "--rank", "3", "--test", "0.1", "--out", str(out)]) == 130
+    assert f"nmfcore: interrupted. The model of iteration 3 was written to {out}." in capsys.readouterr().err
+    assert Recommender.load(out).factorization_.n_iter == 3
+
+
+def test_an_interrupted_assessment_writes_nothing(
+    ratings_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "model.npz"
+    out.write_text("what was there before")
+    interrupt_at(monkeypatch, 1, 2)
+    assert main(["fit", str(ratings_file), "--rank", "3", "--test", "0.1", "--out", str(out)]) == 130
+    assert f"{out} was not written" in capsys.readouterr().err
+    assert out.read_text() == "what was there before"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_control_c(tmp_path: Path) -> None:
+    ratings = planted_ratings(400, 300, 30_000)
+    users, items, values = ratings.triplets()
+    path, out = tmp_path / "r.csv", tmp_path / "m.npz"
+    path.write_text("".join(f"{u},{i},{r:g}\n" for u, i, r in zip(users, items, values, strict=True)))
+    command = [*NMFCORE, "fit", str(path), "--tol", "0", "--max-iter", "10000000", "--out", str(out)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "iteration   20" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+        assert process.wait(timeout=20) == 130
+    assert "Traceback" not in rest
+    kept = re.search(r"interrupted\. The model of iteration (\d+) was written", rest)
+    assert kept
+    assert Recommender.load(out).factorization_.n_iter == int(kept[1])
+
+
+def test_a_closed_pipe_is_no_error(model_file: Path) -> None:
+    command = [*NMFCORE, "recommend", str(model_file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()  # before anything is written
+        assert process.stderr.read() == ""
+        assert process.wait() == 0
+
+
+# Recommend
+
+
+def test_recommend(model_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = Recommender.load(model_file)
+    titles = tmp_path / "movies.csv"
+    titles.write_text("movieId,title\n" + "".join(f'{i},"Film, No. {i}"\n' for i in model.ratings_.items))
+    assert main(["recommend", str(model_file), "--user", "7", "-n", "4", "--titles", str(titles)]) == 0
+    text = capsys.readouterr().out
+    items, predicted = model.recommend(7, 4)
+    rows = [
+        (float(row[1]), int(row[2]), row[3]) for row in re.finditer(r"^ +(\d+\.\d\d)  (\d+) +(Film.*)$", text, re.M)
+    ]
+    limits = model.rating_range_
+    expected = [
+        (round(float(np.clip(p, *limits)), 2), i, f"Film, No. {i}")
+        for i, p in zip(items.tolist(), predicted, strict=True)
+    ]
+    assert rows == expected
+    assert "rated highest: Film, No." in text
+
+
+def test_recommend_without_a_user_shows_the_most_active(model_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recommend", str(model_file)]) == 0
+    text = capsys.readouterr().out
+    ratings = Recommender.load(model_file).ratings_
+    shown = [int(user) for user in re.findall(r"^User (\d+):", text, re.M)]
+    assert shown == ratings.users[np.argsort(-np.diff(ratings.indptr), kind="stable")[:3]].tolist()
+    assert f"nmfcore recommend {model_file} --user ID" in text
+
+
+def test_recommend_when_nothing_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = tmp_path / "r.tsv", tmp_path / "my model.npz"
+    path.write_text("ann\tx\t5\nann\ty\t4\nbob\tx\t3\n")
+    assert main(["fit", str(path), "--rank", "1", "--out", str(out)]) == 0
+    assert f"nmfcore recommend '{out}' --user ann" in capsys.readouterr().out
+    assert main(["recommend", str(out), "--user", "ann"]) == 0
+    assert "has rated every item" in capsys.readouterr().out
+    assert main(["recommend", str(out), "--user", "bob"]) == 0
+    assert re.search(r"^ +\d\.\d\d  y$", capsys.readouterr().out, re.M)
+
+
+def test_recommend_errors(model_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "unknown user 1000" in error_of(["recommend", model_file, "--user", "1000"], capsys)
+    assert "unknown id 'ann'" in error_of(["recommend", model_file, "--user", "ann"], capsys)
+    assert "-n 0" in error_of(["recommend", model_file, "-n", "0"], capsys)
+    assert "No such file" in error_of(["recommend", tmp_path / "absent.npz"], capsys)
+    assert "No such file" in error_of(["recommend", model_file, "--titles", tmp_path / "absent.csv"], capsys)
+    damaged = tmp_path / "damaged.npz"
+    damaged.write_bytes(model_file.read_bytes()[:-100])
+    assert "damaged.npz: " in error_of(["recommend", damaged], capsys)
+    nmfcore.factorize([[1, 2], [2, 4]], 1, random_state=0).save(damaged)
+    assert "damaged.npz: " in error_of(["recommend", damaged], capsys)
+
+
+def test_titles_are_matched_across_kinds_of_ids() -> None:
+    numbers, texts = np.array([7, 114508]), np.array(["0114508", "7", "x"])
+    assert match_titles(numbers, {7: "a", 114508: "b"}) == {7: "a", 114508: "b"}
+    assert match_titles(numbers, {"0114508": "b", "x": "c"}) == {114508: "b"}
+    assert match_titles(texts, {114508: "b", 7: "a"}) == {"0114508": "b", "7": "a"}
+    assert match_titles(texts, {"0114508": "b", "114508": "other", "x": "c"}) == {"0114508": "b", "x": "c"}
+    assert match_titles(numbers, {"0114508": "b", "00114508": "other"}) == {}  # which of the two?
+
+
+def test_titles_of_something_else(model_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "titles.csv"
+    path.write_text("id,title\nq1,One\n")
+    assert main(["recommend", str(model_file), "--user", "7", "--titles", str(path)]) == 0
+    assert "No item of the model has a title" in capsys.readouterr().out
+
+
+# Real files
+
+
+@pytest.mark.parametrize(
+    ("ratings", "titles", "user", "facts"),
+    [
+        ("ml-100k/u.data", "ml-100k/u.item", "196", "100,000 ratings of 1,682 items by 943 users"),
+        ("ml-latest-small/ratings.csv", "ml-latest-small/movies.csv", "5", "100,004 ratings of 9,066 items by 671"),
+        ("movietweetings-100k/ratings.dat", "movietweetings-100k/movies.dat", "1", "by 16,554 users"),
+    ],
+)
+def test_real_files(
+    ratings: str,
+    titles: str,
+    user: str,
+    facts: str,
+    data_dir: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in (ratings, titles):
+        if not (data_dir / name).is_file():
+            pytest.skip(f"{name} is not in {data_dir}")
+    monkeypatch.chdir(tmp_path)
+    out = "model.npz"
+    options = ["--rank", "4", "--max-iter", "10", "--test", "0.1"]
+    assert main(["fit", str((data_dir / ratings).resolve()), *options, "--out", out]) == 0
+    assert facts in capsys.readouterr().out
+    for arguments in (["--user", user, "-n", "5"], []):
+        assert main(["recommend", out, *arguments, "--titles", str((data_dir / titles).resolve())]) == 0
+        text = capsys.readouterr().out
+        assert len(re.findall(r"^ +\d+\.\d\d  \d+ +\S.* \(\d{4}\)$", text, re.M)) >= 5  # titles end in a year
+        assert "(no title)" not in text
+        assert max(map(len, text.split("\n"))) <= 100

@@ -1,0 +1,350 @@
+"""The package as a whole: who imports whom, what an import costs, what it needs, and how kernels are written."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import nmfcore
+
+ROOT = Path(nmfcore.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+
+# Who may import whom: a module may import from the layers before its own, and within its own room (folder).
+LAYERS = [
+    {"_types"},
+    {"archive", "kernels", "parallel", "reference", "stopping"},
+    {"data", "result", "validation"},
+    {"solvers", "starts"},
+    {"scale", "solve", "transform"},
+    {"missing"},
+    {"front_door"},
+    {"rank", "ratings", "sklearn"},
+    {"datasets", "plot"},
+    {"cli"},
+    {"__main__"},
+]
+# Asked for on call only: a result can be asked about new rows, which is the front door's business.
+UPWARD = {("result", "front_door")}
+
+
+def python(code: str, *options: str, cwd: Path | None = None, **environment: str) -> str:
+    """What a fresh interpreter prints."""
+    done = subprocess.run(
+        [sys.executable, *options, "-c", textwrap.dedent(code)],
+        env=os.environ | environment,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def room(path: Path) -> str:
+    """The name of a top-level module, or of the folder a file stands in."""
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def home(name: str) -> str:
+    """The room behind a name of the package: that of a public function, or the name's own."""
+    return (nmfcore._HOME.get(name) or f"nmfcore.{name}").split(".")[1]
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The rooms that a file imports, wherever in the file it does."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            parts = (node.module or "").split(".")
+            if parts[0] == "nmfcore":
+                yield from parts[1:2] or [home(alias.name) for alias in node.names]
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                parts = alias.name.split(".")
+                if parts[0] == "nmfcore" and parts[1:]:
+                    yield parts[1]
+
+
+# ---- imports ------------------------------------------------------------------------------------------------------
+
+
+def test_imports_run_one_way():
+    height = {name: k for k, layer in enumerate(LAYERS) for name in layer}
+    wrong = []
+    for path in FILES:
+        here = room(path)
+        if here == "__init__":
+            continue
+        assert here in height, f"{path}: state its layer in this test"
+        for there in set(imported(path)) - {here, "__version__"}:
+            if height[there] >= height[here] and (here, there) not in UPWARD:
+                wrong.append(f"{path.relative_to(ROOT)} imports {there}")
+    assert not wrong
+    assert (room(ROOT / "solve.py"), "data") in {(room(p), t) for p in FILES for t in imported(p)}  # the test sees
+
+
+def test_import_loads_nothing_heavy():
+    heavy = ("numba", "llvmlite", "scipy", "sklearn", "pandas", "matplotlib", "tqdm", "zipfile")
+    code = f"import sys, nmfcore; print([name for name in {heavy!r} if name in sys.modules])"
+    assert python(code).strip() == "[]"
+
+
+def test_only_what_needs_numba_loads_it():
+    code = """
+        import sys, nmfcore
+        nmfcore.Status, nmfcore.ConvergenceWarning, nmfcore.Factorization, nmfcore.load, nmfcore.reference
+        print("numba" in sys.modules)
+        nmfcore.factorize
+        print("numba" in sys.modules, "sklearn" in sys.modules, "pandas" in sys.modules, "matplotlib" in sys.modules)
+    """
+    assert python(code).split() == [
+        "False",
+        "True",
+        "False",
+        "False",
+        "False",
+    ]  # numba itself loads scipy if it is there
+
+
+def test_import_costs_little_more_than_numpy():
+    code = "import time; t = time.perf_counter(); import {}; print(time.perf_counter() - t)"
+
+    def ratio() -> float:
+        seconds: dict[str, list[float]] = {"numpy": [], "nmfcore": []}
+        for _ in range(9):
+            for name, times in seconds.items():  # in turns, so that both meet the same machine
+                times.append(float(python(code.format(name))))
+        return statistics.median(seconds["nmfcore"]) / statistics.median(seconds["numpy"])
+
+    assert ratio() <= 1.5 or ratio() <= 1.5
+
+
+def test_public_names():
+    assert sorted(nmfcore.__all__) == nmfcore.__all__
+    assert set(nmfcore.__all__) >= {"ConvergenceWarning", "Factorization", "Status", "factorize", "load", "solvers"}
+    for name in nmfcore.__all__:
+        assert getattr(nmfcore, name) is not None
+        assert name in dir(nmfcore)
+    assert python("from nmfcore import *; print(callable(factorize))").strip() == "True"
+    for module in (nmfcore.solvers, nmfcore.ratings):
+        for name in module.__all__:
+            assert hasattr(module, name)
+
+
+@pytest.mark.parametrize(
+    "before",
+    ["import nmfcore.front_door", "from nmfcore.front_door import State", "nmfcore.load(path).transform([[1.0, 2.0]])"],
+)
+def test_names_are_what_they_are_whatever_was_used_before(before, tmp_path):
+    """A module that bears the name of a public function hides it once something imports the module first."""
+    path = tmp_path / "model.npz"
+    nmfcore.factorize([[1.0, 2.0], [2.0, 4.0]], 1, random_state=0).save(path)
+    code = f"import nmfcore; path = {str(path)!r}; {before}; print(nmfcore.factorize([[1.0]], 1, random_state=0).rank)"
+    assert python(code).strip() == "1"
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(AttributeError, match=r"module 'nmfcore' has no attribute 'NMF'; it has .*factorize, "):
+        _ = nmfcore.NMF
+    assert not hasattr(nmfcore, "factorise")
+
+
+def test_version_and_types():
+    assert re.fullmatch(r"\d+\.\d+\.\d+\S*", nmfcore.__version__)
+    assert (ROOT / "py.typed").exists()
+
+
+# ---- kernels ------------------------------------------------------------------------------------------------------
+
+
+def kernels(path: Path) -> dict[str, ast.FunctionDef]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {
+        node.name: node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef)
+        and any("kernel" in ast.unparse(decorator) for decorator in node.decorator_list)
+    }
+
+
+WITH_KERNELS = [path for path in FILES if kernels(path)]
+
+
+def test_only_one_file_configures_the_compiler():
+    names = {"njit", "jit", "vectorize", "guvectorize", "stencil", "cfunc", "prange"}
+    for path in FILES:
+        if path == ROOT / "kernels" / "_jit.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                module = getattr(node, "module", None) or ""
+                found = {module.split(".")[0], *(alias.name.split(".")[0] for alias in node.names)}
+                assert not found & {"numba", *names}, f"{path} imports {found}"
+
+
+def test_the_compiler_may_reassociate_but_must_honour_nan():
+    from numba.core.registry import CPUDispatcher
+
+    from nmfcore.kernels import dense
+
+    options = dense.rows_times.targetoptions
+    assert isinstance(dense.rows_times, CPUDispatcher)
+    assert options["fastmath"] == {"reassoc", "contract"}
+    assert options["nogil"] is True
+    assert options["error_model"] == "numpy"
+    assert not options.get("parallel", False)
+
+
+@pytest.mark.parametrize("path", WITH_KERNELS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_kernel_knows_only_its_own_file(path):
+    """The cache on disk sees edits of a kernel's own file alone: so that must be all it depends on."""
+    own = kernels(path)
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    constants = {
+        target.id
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name) and isinstance(node.value, ast.Constant | ast.UnaryOp)
+    }
+    for name, function in own.items():
+        body = ast.Module(function.body, [])
+        stored = {n.id for n in ast.walk(body) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        known = stored | {a.arg for a in function.args.args} | constants | set(own) | {"np"} | set(dir(builtins))
+        used = {n.id for n in ast.walk(body) if isinstance(n, ast.Name)}
+        assert used <= known, f"{name} reads {sorted(used - known)}"
+        for node in ast.walk(body):
+            assert not (isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult)), f"{name} uses @"
+            if isinstance(node, ast.Attribute) and ast.unparse(node).startswith("np."):
+                assert node.attr not in {"dot", "linalg", "vdot"}, f"{name} uses np.{node.attr}, which needs SciPy"
+
+
+def test_kernels_are_found():
+    assert {path.name for path in WITH_KERNELS} >= {"dense.py", "sparse.py", "observed.py", "hals.py", "mu.py"}
+
+
+# ---- what it runs on ----------------------------------------------------------------------------------------------
+
+CORE = """
+    import numpy as np, nmfcore
+
+    class CSR:
+        format, shape = "csr", (3, 4)
+        indptr, indices, data = np.array([0, 1, 3, 4]), np.array([1, 0, 3, 2]), np.array([1.0, 2.0, 3.0, 4.0])
+        def tocsr(self): return self
+
+    X = np.zeros((3, 4))
+    X[[0, 1, 1, 2], [1, 0, 3, 2]] = CSR.data
+    options = dict(random_state=0, tol=0, max_iter=5)
+    dense, duck = (nmfcore.factorize(A, 2, **options) for A in (X, CSR()))
+    assert np.allclose(dense.reconstruct(), duck.reconstruct(), rtol=1e-10)
+    zeros, unstored = nmfcore.factorize(X, 2, missing_values=0, **options), nmfcore.factorize(
+        CSR(), 2, missing_values="unstored", **options)
+    assert np.array_equal(zeros.W, unstored.W)
+    assert np.allclose(duck.transform(CSR()), duck.transform(X), rtol=1e-10)
+    print("fitted")
+"""
+
+BLOCKED = """
+    import sys
+
+    class Absent:
+        def find_spec(self, name, path=None, target=None):
+            if name.split(".")[0] in ("scipy", "pandas", "sklearn", "matplotlib", "tqdm"):
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    sys.meta_path.insert(0, Absent())
+"""
+
+
+def test_numpy_and_numba_are_all_it_needs(tmp_path):
+    code = textwrap.dedent(BLOCKED) + textwrap.dedent(CORE)
+    code += textwrap.dedent(f"""
+        path = {str(tmp_path / "model.npz")!r}
+        dense.save(path)
+        assert np.array_equal(nmfcore.load(path).W, dense.W)
+        for init in ("nndsvd", "nndsvda", "nndsvdar"):
+            nmfcore.factorize(X, 2, init=init, **options)
+        try:
+            nmfcore.factorize(X, 2, progress=True)
+        except ImportError as error:
+            assert "pip install tqdm" in str(error)
+            print("told")
+    """)
+    assert python(code).split() == ["fitted", "told"]
+
+
+@pytest.mark.parametrize("value", ["0", "false"])
+def test_without_a_cache(value):
+    code = CORE + "    from nmfcore.kernels import dense\n    print(type(dense.rows_times._cache).__name__)\n"
+    assert python(code, NMFCORE_CACHE=value).split() == ["fitted", "NullCache"]
+
+
+def test_the_cache_is_used_where_it_can_be():
+    from nmfcore.kernels import dense
+
+    if os.environ.get("NMFCORE_CACHE", "1") == "1":
+        assert type(dense.rows_times._cache).__name__ == "FunctionCache"
+
+
+def test_where_nothing_can_be_written():
+    """Numba finds no folder for its cache: that must cost time, not the import."""
+    code = """
+        import numba.core.caching as caching
+        (getattr(caching, "CacheImpl", None) or caching._CacheImpl)._locator_classes = []
+    """
+    code = textwrap.dedent(code) + textwrap.dedent(CORE)
+    code += "from nmfcore.kernels import dense\nprint(type(dense.rows_times._cache).__name__)\n"
+    assert python(code).split() == ["fitted", "NullCache"]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="nothing is read-only for root")
+def test_a_read_only_installation_without_a_home(tmp_path):
+    copy = tmp_path / "site" / "nmfcore"
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    folders = [copy, *(path for path in copy.rglob("*") if path.is_dir())]
+    try:
+        for folder in folders:
+            folder.chmod(0o555)
+        environment = {"PYTHONPATH": str(copy.parent), "HOME": "/nonexistent", "XDG_CACHE_HOME": "/nonexistent"}
+        code = CORE + "    print(nmfcore.__file__)\n"
+        fitted, file = python(code, cwd=copy.parent, NUMBA_CACHE_DIR="", **environment).split()
+        assert (fitted, Path(file).parent) == ("fitted", copy)
+    finally:
+        for folder in folders:
+            folder.chmod(0o755)
+
+
+def test_a_numba_that_does_not_import_is_named_with_the_remedy():
+    code = """
+        import sys
+
+        class Absent:
+            def find_spec(self, name, path=None, target=None):
+                if name == "numba":
+                    raise ImportError("Numba needs NumPy 2.5 or less. Got NumPy 2.6.")
+
+        sys.meta_path.insert(0, Absent())
+        import nmfcore
+        try:
+            nmfcore.factorize
+        except ImportError as error:
+            print(error)
+    """
+    message = python(code)
+    assert "Got NumPy 2.6" in message
+    assert "python -m pip install --upgrade numba" in message
