@@ -63,6 +63,14 @@ class Data(Protocol):
         """How many entries count."""
 
     @property
+    def weight_shift(self) -> int:
+        """Weights are stored divided by ``2**weight_shift``."""
+
+    @property
+    def known_rows(self) -> Array | None:
+        """Which rows have an entry that counts; None where all have."""
+
+    @property
     def mean(self) -> Any:
         """The mean of the entries that count, to the bits that NumPy and SciPy make of it."""
 
@@ -76,8 +84,11 @@ class Data(Protocol):
     def exact_work(self, r: int) -> float:
         """Flop of :meth:`squared_error` at rank ``r``."""
 
-    def slabs(self, r: int) -> list[Slab]:
-        """How a pass at rank ``r`` is cut: by the data alone, never by the number of threads."""
+    def slabs(self, r: int, moving: float = 0.0) -> list[Slab]:
+        """How a pass at rank ``r`` is cut, which takes ``moving`` flop besides the normal equations.
+
+        By the work alone, never by the number of threads.
+        """
 
     def normal(self, B: Array) -> Normal:
         """The normal equations of the rows given ``B`` (n, r)."""
@@ -89,6 +100,14 @@ class Data(Protocol):
         """``X B`` with missing entries at the mean of the observed ones, for starts."""
 
 
+def gram(B: Array) -> Array:
+    """``BᵀB`` of ``B`` (n, r) in float64: only r² numbers, so exactness is cheap."""
+    Bt = np.ascontiguousarray(B.T, dtype=np.float64)
+    G = np.empty((Bt.shape[0], Bt.shape[0]))
+    dense.rows_times(Bt, Bt, 0, Bt.shape[0], G)
+    return G
+
+
 class SharedGram:
     """Normal equations of data without missing entries: ``C = X B``, and one ``G = BᵀB`` for all rows."""
 
@@ -96,7 +115,7 @@ class SharedGram:
         self._product = product  # (lo, hi, out) -> None
         self._step = step
         self.C: Array = np.empty((m, B.shape[1]), B.dtype)
-        self.G: Array = factors.gram(np.ascontiguousarray(B.T))[None].astype(B.dtype)
+        self.G: Array = gram(B)[None].astype(B.dtype)
 
     def blocks(self, lo: int, hi: int) -> Iterator[Block]:
         """``(lo, hi, C, G)`` of some rows; ``C`` is kept for :meth:`change`."""
@@ -115,6 +134,8 @@ class _Complete:
     """What dense and sparse data have in common: every entry counts, none is missing."""
 
     shape: tuple[int, int]
+    weight_shift = 0
+    known_rows = None
 
     @property
     def n_entries(self) -> int:
@@ -155,9 +176,9 @@ class Dense(_Complete):
     def work(self, r: int) -> float:
         return 2.0 * self.n_entries * r
 
-    def slabs(self, r: int) -> list[Slab]:
+    def slabs(self, r: int, moving: float = 0.0) -> list[Slab]:
         m = self.shape[0]
-        cuts = np.linspace(0, m, slab_count(self.work(r), m) + 1).astype(int)
+        cuts = np.linspace(0, m, slab_count(self.work(r) + moving, m) + 1).astype(int)
         return [(int(lo), int(hi)) for lo, hi in pairwise(cuts)]
 
     def normal(self, B: Array) -> SharedGram:
@@ -208,8 +229,8 @@ class Sparse(_Complete):
     def work(self, r: int) -> float:
         return 2.0 * self.values.size * r
 
-    def slabs(self, r: int) -> list[Slab]:
-        return _cut_by_entries(self.indptr, slab_count(self.work(r) + 2.0 * self.shape[0] * r * r, self.shape[0]))
+    def slabs(self, r: int, moving: float = 0.0) -> list[Slab]:
+        return _cut_by_entries(self.indptr, slab_count(self.work(r) + moving, self.shape[0]))
 
     def normal(self, B: Array) -> SharedGram:
         product = partial(sparse.rows_times, self.indptr, self.indices, self.values, B)
@@ -286,6 +307,10 @@ class Observed:
         return int(self.arrays[2].size)
 
     @property
+    def known_rows(self) -> Array | None:
+        return np.diff(self.arrays[0]) > 0
+
+    @property
     def values(self) -> Array:
         return self.arrays[2]
 
@@ -309,8 +334,8 @@ class Observed:
     def exact_work(self, r: int) -> float:
         return 2.0 * self.n_entries * r
 
-    def slabs(self, r: int) -> list[Slab]:
-        return _cut_by_entries(self.arrays[0], slab_count(self.work(r), self.shape[0]))
+    def slabs(self, r: int, moving: float = 0.0) -> list[Slab]:
+        return _cut_by_entries(self.arrays[0], slab_count(self.work(r) + moving, self.shape[0]))
 
     def normal(self, B: Array) -> RowGrams:
         return RowGrams(self, B)

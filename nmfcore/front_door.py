@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +36,7 @@ _SOLVERS: dict[str, Solver] = {"hals": HALS(), "mu": MU()}
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a callback sees of an iterate; the arrays are read-only, and remain valid."""
+    """What a callback sees of an iterate; the arrays are read-only, and keep their values when the fit goes on."""
 
     n_iter: int
     objective: float
@@ -118,20 +119,26 @@ def factorize(
     -------
     Factorization
         ``f.W``, ``f.H``, ``f.objective``, ``f.kkt``, ``f.status``, ``f.history`` and more. The objective never rises
-        from one iterate to the next.
+        from one iterate to the next, but for rounding: 1e-12 of it, or some eps²·‖X‖² where a fit is exact.
 
     Raises
     ------
     TypeError, ValueError
         If an argument breaks a rule; the message has the place and a remedy.
+    FloatingPointError
+        If the objective overflows, as it may from starting factors or penalties far beyond the size of the data.
+    MemoryError
+        If factors of this rank do not fit the machine's memory.
+    ImportError
+        If ``progress`` needs tqdm and it is not installed.
     KeyboardInterrupt
         On Ctrl-C, with the last complete estimate as ``exc.factorization`` (None before there is one).
 
     Warns
     -----
     ConvergenceWarning
-        If the fit ended with a KKT residual above ``tol`` that could fall further (not when ``tol=0`` asked for
-        exactly ``max_iter`` iterations, and not when the callback ended it).
+        If the fit ended with a KKT residual above ``tol`` that could fall further (not with ``tol=0``, and not when the
+        callback ended it).
 
     References
     ----------
@@ -159,26 +166,24 @@ def factorize(
         raise TypeError(f"callback={callback!r} must be callable: it is called with a state after every iteration.")
     rng = validation.generator(random_state)
     bar = validation.tqdm() if progress else None
-    read = missing.read(X, missing_values, mask, weights, validation.float_dtype(dtype))
-    data, scale = read.data, read.scale
-    _check_rank(rank, data, init, W, H)
-
-    run = Run()
-    with Team(threads) as team:
-        W0, Ht0 = _start(data, scale, rank, init, W, H, rng, team)
-        if stop.max_iter > 0:
-            _check_not_locked(solver, data, W0, Ht0)
-        watch = _Watch(callback, bar, stop, scale)
-        settings = {
-            "solver": repr(solver),
-            "loss": loss,
-            "missing_values": missing_values,
-            "l1": (penalties[0].l1, penalties[1].l1),
-            "l2": (penalties[0].l2, penalties[1].l2),
-            "tol": stop.tol,
-            "max_iter": stop.max_iter,
-        }
-        try:
+    settings = {
+        "solver": repr(solver),
+        "loss": loss,
+        "missing_values": missing_values,
+        "l1": (penalties[0].l1, penalties[1].l1),
+        "l2": (penalties[0].l2, penalties[1].l2),
+        "tol": stop.tol,
+        "max_iter": stop.max_iter,
+    }
+    run, scale = Run(), Scale()
+    try:
+        read = missing.read(X, missing_values, mask, weights, validation.float_dtype(dtype))
+        data, scale = read.data, read.scale
+        _check_rank(rank, data, init, W, H)
+        with Team(threads) as team, closing(_Watch(callback, bar, stop, scale)) as watch:
+            W0, Ht0 = _start(data, scale, rank, init, W, H, rng, team)
+            if stop.max_iter > 0:
+                _check_not_locked(solver, data, W0, Ht0)
             solve(
                 data,
                 W0,
@@ -191,11 +196,9 @@ def factorize(
                 run=run,
                 watch=watch,
             )
-        except KeyboardInterrupt as interrupt:
-            interrupt.factorization = _result(run, scale, settings) if run.last else None  # type: ignore[attr-defined]
-            raise
-        finally:
-            watch.close()
+    except KeyboardInterrupt as interrupt:
+        interrupt.factorization = _result(run, scale, settings) if run.last else None  # type: ignore[attr-defined]
+        raise
     f = _result(run, scale, settings)
     if not f.converged and f.status is not Status.CALLBACK and stop.tol > 0:
         warnings.warn(
@@ -208,30 +211,33 @@ def factorize(
 
 def transform(f: Factorization, X: object, mask: object, weights: object, n_threads: int | None) -> Array:
     """:meth:`nmfcore.Factorization.transform`."""
-    rule = f.settings["missing_values"]
+    rule, float64 = f.settings["missing_values"], np.dtype(np.float64)  # normal equations square what is lost
     if validation.is_sparse(X) or rule != "unstored":
-        scaled = missing.read(X, rule, mask, weights, f.H.dtype, least_rows=0, may_be_empty=True)
+        scaled = missing.read(X, rule, mask, weights, float64, least_rows=0, may_be_empty=True)
     else:  # a model of sparse ratings, asked about dense rows: what is not observed has no other sign than NaN
-        scaled = missing.read(X, np.nan, mask, weights, f.H.dtype, least_rows=0, may_be_empty=True)
+        scaled = missing.read(X, np.nan, mask, weights, float64, least_rows=0, may_be_empty=True)
     if scaled.data.shape[1] != f.H.shape[1]:
         raise ValueError(f"X has {scaled.data.shape[1]} features, but the factorization expects {f.H.shape[1]}.")
     validation.check_values(f.H, "H")
     largest = float(f.H.max()) if f.H.size else 0.0
     k = int(np.frexp(largest)[1]) if largest > 0 else 0  # H scaled to about 1: its Gram matrix must not overflow
-    Ht = np.ldexp(np.ascontiguousarray(f.H.T), -k)
+    Ht = np.ldexp(np.ascontiguousarray(f.H.T, dtype=float64), -k)
     s = 2 * scaled.scale.shift
     weight = scaled.scale.weight_shift
     l1, l2 = f.settings["l1"][0], f.settings["l2"][0]
     penalty = Penalty(float(np.ldexp(l1, -k - s - weight)), float(np.ldexp(l2, -2 * k - weight)))
     with Team(_threads(n_threads)) as team:
         W = solve_rows(scaled.data, Ht, penalty, team)
-    return np.ldexp(W, s - k) if s != k else W
+    with np.errstate(over="ignore", under="ignore"):
+        return np.ldexp(W, s - k).astype(f.H.dtype, copy=False)
 
 
 def _solver(solver: object) -> Solver:
     if isinstance(solver, str):
         return _SOLVERS[validation.one_of(solver, "solver", tuple(_SOLVERS))]
-    if isinstance(solver, type) or not all(hasattr(solver, name) for name in ("update", "sweeps_for", "extrapolate")):
+    if isinstance(solver, type) or not all(
+        hasattr(solver, name) for name in ("update", "sweeps_for", "extrapolate", "floor", "zeros_are_final")
+    ):
         raise TypeError(f"solver={solver!r} must be 'hals', 'mu', or an instance such as nmfcore.solvers.HALS().")
     return solver  # type: ignore[return-value]
 
@@ -276,7 +282,7 @@ def _start(
 
 def _check_not_locked(solver: Solver, data: Data, W: Array, Ht: Array) -> None:
     """Refuse a given factor of zeros where no step can leave one: the other factor would only follow it."""
-    if isinstance(solver, MU) and W.any() != Ht.any() and data.sum_squares > 0:
+    if solver.zeros_are_final and W.any() != Ht.any() and data.sum_squares > 0:
         raise ValueError(
             f"{'H' if W.any() else 'W'} = 0 everywhere, which {solver!r} cannot leave: start from positive numbers, "
             "or use solver='hals'."
@@ -323,7 +329,7 @@ def _result(run: Run, scale: Scale, settings: dict[str, Any]) -> Factorization:
     iterations, objectives, kkts, seconds = (np.array(column) for column in zip(*run.iterates, strict=True))
     history = History(iterations.astype(np.int64), np.array([scale.objective(v) for v in objectives]), kkts, seconds)
     return Factorization(
-        scale.outward(last.W),
+        np.array(scale.outward(last.W)),  # a copy: a callback may have kept this iterate
         np.ascontiguousarray(scale.outward(last.Ht.T)),
         float(history.objective[-1]),
         last.kkt,

@@ -92,7 +92,7 @@ def read(
             )
         data = _read_dense(X, rule, mask, weights, dtype, name, least_rows)
     validation.check_size(data.shape, name, least_rows)
-    if isinstance(data, Observed) and data.n_entries == 0 and not may_be_empty:
+    if data.n_entries == 0 and not may_be_empty:
         raise ValueError(f"No observed entries: every entry of {name} is missing, so there is nothing to fit.")
     return _moderate(data)
 
@@ -147,10 +147,14 @@ def _mask(mask: object, shape: tuple[int, ...], name: str = "mask") -> Array:
         _guide(mask, shape, name)
     array = mask.toarray() if validation.is_sparse(mask) else np.asarray(mask)  # type: ignore[attr-defined]
     if array.dtype != bool:
-        raise TypeError(f"{name} has dtype {array.dtype}; it must be bool, True where X was observed.")
+        raise TypeError(_not_bool(name, array.dtype))
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape} where X has {tuple(shape)}.")
     return array
+
+
+def _not_bool(name: str, dtype: object) -> str:
+    return f"{name} has dtype {dtype}; it must be bool, True where X was observed: pass {name}.astype(bool)."
 
 
 def _weights(weights: object, shape: tuple[int, ...]) -> Array:
@@ -234,7 +238,7 @@ def _looked_up(other: object, X: Compressed, name: str) -> Array:
 def _guide(other: Any, shape: tuple[int, ...], name: str) -> Compressed:
     """A sparse mask or sparse weights, checked."""
     if name == "mask" and other.dtype != bool:
-        raise TypeError(f"mask has dtype {other.dtype}; it must be bool, True where X was observed.")
+        raise TypeError(_not_bool(name, other.dtype))
     if tuple(other.shape) != shape:
         raise ValueError(f"{name} has shape {tuple(other.shape)} where X has {shape}.")
     there = validation.compressed(other, name, np.dtype(np.float64), duplicates="error")
@@ -257,12 +261,11 @@ def _at(there: Compressed, here: Compressed) -> Array:
 
 def _moderate(data: Data) -> Scaled:
     """Data scaled by a power of four where its largest entry is far from 1, so that nothing over- or underflows."""
-    weight_shift = data.weight_shift if isinstance(data, Observed) else 0
     exponent = _exponent(data.values)
     if abs(exponent) <= _SAFE_EXPONENT[data.dtype]:
-        return Scaled(data, Scale(0, weight_shift))
+        return Scaled(data, Scale(0, data.weight_shift))
     shift = exponent // 2
-    return Scaled(data.with_values(np.ldexp(data.values, -2 * shift)), Scale(shift, weight_shift))
+    return Scaled(data.with_values(np.ldexp(data.values, -2 * shift)), Scale(shift, data.weight_shift))
 
 
 def _moderate_weights(weights: Array, dtype: np.dtype[Any]) -> tuple[Array, int]:

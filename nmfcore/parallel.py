@@ -94,8 +94,9 @@ def _share(
         while not abandoned and (k := next(ticket)) < len(slabs):
             results[k] = function(*slabs[k])
 
-    futures: list[Future[None]] = [executor.submit(work) for _ in range(min(helpers, len(slabs) - 1))]
+    futures: list[Future[None]] = []
     try:
+        futures += [executor.submit(work) for _ in range(min(helpers, len(slabs) - 1))]
         work()
     finally:  # after Ctrl-C or an error the helpers end with the slab they are at
         abandoned = True

@@ -58,7 +58,8 @@ class Factorization:
         Finite and non-negative, float32 if X was float32 and float64 otherwise.
     objective : float
         ``½ Σ ω (x - (W H))²`` over the entries that count, plus ``l1·Σ`` and ``½·l2·‖·‖²`` of each factor; in
-        float64, so ``inf`` where X is beyond about 1e154.
+        float64, so ``inf`` where X is beyond about 1e154. Recomputed entry by entry close to an exact fit, unless X
+        is a sparse matrix too large for that; then its error is some 1e-16 of ``½‖X‖²``.
     kkt : float
         How far (W, H) is from a stationary point, without unit: see
         :func:`nmfcore.stopping.kkt_residual`.
@@ -69,6 +70,7 @@ class Factorization:
     status : Status
         Why the fit ended, and what to do about it: ``f.status.value`` is a sentence.
     seconds : float
+        Wall-clock time of the loop; reading X and making the start come before it.
     history : History
         ``iteration``, ``objective``, ``kkt``, ``seconds`` of the start and of every iterate.
     settings : dict

@@ -13,9 +13,11 @@ after it, and the step for W that completed it is thrown away if it was the last
 forward by those amounts, and recomputed entry by entry only when it has fallen so far that rounding would show.
 
 **Extrapolation** (Nesterov's, with restarts). The step that W made is carried on, ``Y = W + b (W - W_before)``, and
-H is moved with ``Y`` in place of W. If the objective would be above where the iteration began, the momentum is
-dropped and H moved with the plain W instead, which cannot raise it: so the objective never rises, and limit points
-are stationary. Only W is carried on: the pair ``(Y, H)`` is feasible, and its certificate remains free.
+H is moved with ``Y`` in place of W. (What that changes in the objective follows from products at hand, or, where
+entries are missing, from one pass over the observed ones, which costs little beside their Gram matrices.) If the
+objective would be above where the iteration began, the momentum is dropped and H moved with the plain W instead,
+which cannot raise it: so the objective never rises, and limit points are stationary. Only W is carried on: the pair
+``(Y, H)`` is feasible, and its certificate remains free.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from nmfcore._types import Array
-from nmfcore.data import Data, Observed
+from nmfcore.data import Data
 from nmfcore.parallel import Team
 
 INITS = ("random", "nndsvd", "nndsvda", "nndsvdar")
@@ -51,9 +51,9 @@ def start(data: Data, r: int, init: str, rng: Any, team: Team) -> tuple[Array, A
         Threads for the products with X.
     """
     W, Ht = random(data, r, rng) if init == "random" else nndsvd(data, r, init, rng, team)
-    if isinstance(data, Observed):  # nothing is known of such a row, and no step would move it
-        W[np.diff(data.arrays[0]) == 0] = 0.0
-        Ht[np.diff(data.T.arrays[0]) == 0] = 0.0
+    for A, known in ((W, data.known_rows), (Ht, data.T.known_rows)):
+        if known is not None:  # nothing is known of the other rows, and no step would move them
+            A[~known] = 0.0
     return W, Ht
 
 

@@ -29,7 +29,7 @@ TOLERANCE = 1e-13  # of each entry of the gradient, relative to what it is made 
 
 
 def solve_rows(data: Data, Ht: Array, penalty: Penalty, team: Team) -> Array:
-    """The exact ``W`` (m, r) for ``Ht`` (n, r): each row to the accuracy of float64, whatever the dtype of X."""
+    """The exact ``W`` (m, r) for ``Ht`` (n, r), both float64, as the data should be: normal equations square errors."""
     m, r = data.shape[0], Ht.shape[1]
     normal = data.normal(Ht)
     W = np.zeros((m, r))
@@ -40,7 +40,7 @@ def solve_rows(data: Data, Ht: Array, penalty: Penalty, team: Team) -> Array:
         for start, stop, C, G in normal.blocks(lo, hi):
             _nnls_rows(C.astype(np.float64), G.astype(np.float64), *penalty, SWEEPS, ROUNDS, TOLERANCE, W[start:stop])
 
-    team.map(slab, data.slabs(r))
+    team.map(slab, data.slabs(r, moving=m * float(r) ** 3))
     return W.astype(data.dtype)
 
 

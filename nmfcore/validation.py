@@ -307,6 +307,8 @@ def row_of(indptr: Array, p: int) -> int:
 
 def factor(A: object, name: str, shape: tuple[int, int], dtype: np.dtype[Any]) -> Array:
     """A starting factor of the given shape: finite, non-negative, never the caller's own memory."""
+    if hasattr(A, "W") and hasattr(A, "H"):
+        raise TypeError(f"{name} is a whole factorization f; pass W=f.W, H=f.H.")
     array = array_2d(A, name)
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape} where {shape} is needed for this X and rank.")

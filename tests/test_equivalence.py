@@ -498,3 +498,11 @@ def test_the_transposed_problem_has_the_same_solution(name):
     U, S, Vt = np.linalg.svd(X)
     np.testing.assert_allclose(f.reconstruct(), S[0] * np.outer(U[:, 0], Vt[0]), rtol=1e-8)
     np.testing.assert_allclose(g.reconstruct().T, f.reconstruct(), rtol=1e-8)
+
+
+def test_with_default_sweeps_dense_and_sparse_end_equally_low():
+    """``sweeps="auto"`` follows the cost of the products, so iterates differ by storage; what is reached does not."""
+    rng = np.random.default_rng(0)
+    X = rng.random((60, 40)) * (rng.random((60, 40)) < 0.2)
+    dense, csr = (nmfcore.factorize(A, 3, random_state=0, tol=1e-8, max_iter=5000) for A in (X, sp.csr_array(X)))
+    assert dense.objective == pytest.approx(csr.objective, rel=1e-6)

@@ -495,3 +495,13 @@ def test_a_bad_number_of_threads_is_named(monkeypatch, value):
         ValueError, match=rf"NMFCORE_NUM_THREADS='{value}' is not a number of threads; set it to 1 or more"
     ):
         fit(max_iter=1, tol=0)
+
+
+def test_ctrl_c_while_the_start_is_made(monkeypatch):
+    def interrupted(*_args, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nmfcore.starts.start", interrupted)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        nmfcore.factorize(X, 2, random_state=0)
+    assert caught.value.factorization is None

@@ -344,3 +344,18 @@ def test_components_that_were_spoilt(value, message):
 def test_bad_arguments(options, error, message):
     with pytest.raises(error, match=message):
         model(np.ones((3, 8))).transform(**({"X": NEW} | options))
+
+
+@pytest.mark.parametrize("eps", [1.0, 1e-1, 1e-2, 1e-3])
+def test_float32_rows_on_components_that_nearly_repeat_each_other(eps):
+    # Normal equations in float32 would lose everything below eps² = 1e-6.
+    rng = np.random.default_rng(0)
+    H = (rng.random(300) + eps * rng.random((6, 300))).astype(np.float32)
+    X = (rng.random((20, 6)).astype(np.float32) @ H).astype(np.float32)
+    f = nmfcore.factorize(X, 6, W=np.ones((20, 6)), H=H, max_iter=0, tol=0)
+    W = f.transform(X)
+    assert W.dtype == np.float32
+    for x, w in zip(X.astype(float), W.astype(float), strict=True):
+        best = nnls(H.T.astype(float), x)[0].astype(np.float32).astype(float)
+        error, least = (np.sum((x - a @ H) ** 2) for a in (w, best))
+        assert error <= 4 * least + 1e-9

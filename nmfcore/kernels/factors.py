@@ -1,4 +1,4 @@
-"""Small operations on one factor: moments, Gram matrix, extrapolation, and the exact change of the objective.
+"""Small operations on one factor: moments, extrapolation, and the exact change of the objective.
 
 Sums are float64 whatever the dtype of the factor.
 """
@@ -9,21 +9,6 @@ import numpy as np
 
 from nmfcore._types import Array
 from nmfcore.kernels._jit import kernel
-
-
-@kernel
-def gram(Bt: Array) -> Array:
-    """``G = B Bᵀ`` of the rows of ``Bt`` (r, n), as float64 (r, r): only r² numbers, so exactness is cheap."""
-    r, n = Bt.shape
-    G = np.empty((r, r))
-    for t in range(r):
-        for s in range(t + 1):
-            total = 0.0
-            for j in range(n):
-                total += np.float64(Bt[t, j]) * np.float64(Bt[s, j])
-            G[t, s] = total
-            G[s, t] = total
-    return G
 
 
 @kernel

@@ -2,8 +2,8 @@
 
 A half-step moves one factor ``A`` (m, r) with the other, ``B`` (n, r), fixed. Its rows do not see each other, so
 they are done slab by slab. Besides the new factor it reports what it knows anyway: the KKT residual of the factor
-it was given and of the one it leaves, and the exact decrease it made; the loop reads X no second time to learn
-how it is doing.
+it was given and of the one it leaves, and the exact decrease it made; the loop need not go over the work again to
+learn how it is doing.
 """
 
 from __future__ import annotations
@@ -72,11 +72,21 @@ class Solver(Protocol):
     def floor(self) -> float:
         """Extrapolation leaves every entry at least this fraction of its value."""
 
+    @property
+    def zeros_are_final(self) -> bool:
+        """Whether an entry that is 0 stays 0."""
+
     def sweeps_for(self, data: Data, r: int) -> int:
         """The most updates worth making of one factor while its normal equations last."""
 
     def update(self, A: Array, C: Array, G: Array, penalty: Penalty, sweeps: int, out: Array, tally: Array) -> None:
         """Move the rows ``A`` (b, r) into ``out``, ``sweeps`` times, and add to ``tally`` (2 r + 2,)."""
+
+
+def check_flag(name: str, value: object) -> None:
+    """Refuse what is neither True nor False; ``"no"`` would count as True."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}={value!r} must be True or False.")
 
 
 def half_step(solver: Solver, data: Data, A: Array, B: Array, penalty: Penalty, team: Team, move: bool = True) -> Step:
@@ -106,5 +116,6 @@ def half_step(solver: Solver, data: Data, A: Array, B: Array, penalty: Penalty, 
             solver.update(A[start:stop], C, G, penalty, sweeps, out[start:stop], tally)
         return tally
 
-    total: Any = sum(team.map(slab, data.slabs(r)))  # in the order of the slabs: the same bits for any team
+    moving = 2.0 * A.size * r * (sweeps + 2)
+    total: Any = sum(team.map(slab, data.slabs(r, moving)))  # in the order of the slabs: the same bits for any team
     return Step(out, normal, total[:r], total[r : 2 * r], float(total[2 * r]), float(total[2 * r + 1]))

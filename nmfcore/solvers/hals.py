@@ -31,7 +31,7 @@ import numpy as np
 from nmfcore._types import Array
 from nmfcore.data import Data
 from nmfcore.kernels._jit import kernel
-from nmfcore.solvers.base import Penalty
+from nmfcore.solvers.base import Penalty, check_flag
 
 MOST_SWEEPS = 30
 PATIENCE = 1e-4  # a row is left when a sweep lowers its objective by less than this share of the first sweep's
@@ -49,7 +49,8 @@ class HALS:
     sweeps : int or "auto"
         How often the coordinates of a row are gone through while its normal equations last. ``"auto"`` makes
         sweeps as long as they cost less than half of what the normal equations did, at most 30, and leaves a
-        row whose objective no longer falls noticeably.
+        row whose objective no longer falls noticeably. What a sparse X stores is cheaper to go through than
+        a dense X, so the same matrix may get other sweeps, and end in another minimum, as the other storage.
     extrapolate : bool
         Carry each step of W on (Nesterov); a step that would raise the objective is replaced by a plain one.
 
@@ -66,12 +67,14 @@ class HALS:
     extrapolate: bool = True
 
     floor: ClassVar[float] = 0.0
+    zeros_are_final: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if self.sweeps != "auto" and (
-            isinstance(self.sweeps, bool) or not isinstance(self.sweeps, int) or self.sweeps < 1
-        ):
-            raise ValueError(f"HALS: sweeps={self.sweeps!r} must be 'auto' or a whole number of 1 or more.")
+        if self.sweeps != "auto":
+            if isinstance(self.sweeps, bool) or not hasattr(self.sweeps, "__index__") or self.sweeps < 1:
+                raise ValueError(f"HALS: sweeps={self.sweeps!r} must be 'auto' or a whole number of 1 or more.")
+            object.__setattr__(self, "sweeps", int(self.sweeps))
+        check_flag("HALS: extrapolate", self.extrapolate)
 
     def sweeps_for(self, data: Data, r: int) -> int:
         """As given, or by the cost of the normal equations against that of a sweep (Gillis & Glineur, 4.1)."""

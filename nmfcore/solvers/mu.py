@@ -32,7 +32,7 @@ import numpy as np
 from nmfcore._types import Array
 from nmfcore.data import Data
 from nmfcore.kernels._jit import kernel
-from nmfcore.solvers.base import Penalty
+from nmfcore.solvers.base import Penalty, check_flag
 
 FLOOR = 1e-16  # of the value an entry would have if its component stood alone
 
@@ -62,6 +62,10 @@ class MU:
     extrapolate: bool = True
 
     floor: ClassVar[float] = 0.1  # an extrapolated entry that reached 0 would be locked there
+    zeros_are_final: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_flag("MU: extrapolate", self.extrapolate)
 
     def sweeps_for(self, data: Data, r: int) -> int:
         """One update for each time the normal equations are formed."""
