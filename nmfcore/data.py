@@ -27,6 +27,10 @@ from nmfcore.parallel import Slab, Team, slab_count
 
 Block = tuple[int, int, Array, Array]  # rows lo <= i < hi, C (hi - lo, r), G (1 or hi - lo, r, r)
 
+LEAST_ROWS = 64  # of a slab of a dense matrix: as many as a solver moves together
+LEAST_COLUMNS = 192  # of a slab of a dense matrix along its columns: narrower loops take a third longer
+MOST_WORK = 5e8  # flop of a slab all the same: some 20 to 50 milliseconds
+ALIGNED = 16  # where slabs are cut: a whole number of vector steps
 COLUMNS_AT_ONCE = 512  # of a dense X, times four running sums: 16 KiB, half of the first-level cache
 GRAMS_AT_ONCE = 2**16  # numbers in a block of rows' own Gram matrices: half a MiB, in the second-level cache
 
@@ -177,9 +181,8 @@ class Dense(_Complete):
         return 2.0 * self.n_entries * r
 
     def slabs(self, r: int, moving: float = 0.0) -> list[Slab]:
-        m = self.shape[0]
-        cuts = np.linspace(0, m, slab_count(self.work(r) + moving, m) + 1).astype(int)
-        return [(int(lo), int(hi)) for lo, hi in pairwise(cuts)]
+        least = LEAST_ROWS if self.along == "rows" else LEAST_COLUMNS
+        return _cut_evenly(self.shape[0], self.work(r) + moving, least)
 
     def normal(self, B: Array) -> SharedGram:
         Bt = np.ascontiguousarray(B.T)
@@ -348,6 +351,15 @@ class Observed:
         mean = values.dtype.type(values.mean())
         centred = Sparse(indptr, indices, values - mean, self.shape)
         return np.asarray(_product(centred, B, team) + mean * B.sum(axis=0))
+
+
+def _cut_evenly(m: int, work: float, least: int) -> list[Slab]:
+    """Slabs of about as many rows each, cut where vector steps end, none so heavy that Ctrl-C would wait."""
+    count = max(min(slab_count(work, m), m // least), min(m, int(work / MOST_WORK)), 1)
+    step = ALIGNED if m >= count * ALIGNED else 1
+    cuts = (np.linspace(0, m, count + 1) / step).astype(int) * step
+    cuts[-1] = m
+    return [(int(lo), int(hi)) for lo, hi in pairwise(cuts)]
 
 
 def _cut_by_entries(indptr: Array, count: int) -> list[Slab]:
