@@ -9,9 +9,11 @@ import sys
 from collections.abc import Callable, Sequence
 
 import nmfcore
+from nmfcore.cli.words import invoked_as
 
-# What bad input, a full disk or a missing package raise. Anything else is a fault of this program, and shows itself.
-_INPUT_ERRORS = (ValueError, KeyError, OSError, ImportError, MemoryError)
+# What bad input, numbers too large, a full disk or a missing package raise. Anything else is a fault of this program,
+# and shows itself.
+_INPUT_ERRORS = (ValueError, KeyError, OSError, ImportError, MemoryError, FloatingPointError)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,10 +69,11 @@ def _one_line(error: BaseException) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
+    command = invoked_as().replace("%", "%%")  # argparse formats its texts
     parser = argparse.ArgumentParser(
         prog="nmfcore",
         description="Non-negative matrix factorisation of ratings: fit, predict, recommend.",
-        epilog="Start with `nmfcore demo`. `nmfcore COMMAND --help` has the options of a command.",
+        epilog=f"Start with `{command} demo`. `{command} COMMAND --help` has the options of a command.",
     )
     parser.add_argument("--version", action="version", version=f"nmfcore {nmfcore.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)

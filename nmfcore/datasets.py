@@ -122,14 +122,22 @@ def planted_ratings(
     if count > m * n:
         raise ValueError(f"n_ratings={count} is more than the {m * n} pairs of {m} users and {n} items.")
     rng = np.random.default_rng(random_state)
+    users, items, taste = _plant(m, n, count, rank, rng)
+    stars = np.clip(np.rint(taste + noise * rng.standard_normal(count)), 1, 5)
+    return Ratings.from_triplets(users + 1, items + 1, stars)
+
+
+def _plant(
+    m: int, n: int, count: int, rank: int, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Who rates what, and the taste behind each rating."""
     users, items = np.divmod(_draw_pairs(m, n, count, rng), n)
     a, b = np.abs(rng.normal(1.4, 0.4, m)), np.abs(rng.normal(1.3, 0.45, n))
     W, H = np.sqrt(6 / rank) * rng.gamma(0.4, size=(m, rank)), np.sqrt(5 / rank) * rng.gamma(0.4, size=(n, rank))
-    taste = a[users] + b[items]
+    taste: NDArray[np.float64] = a[users] + b[items]
     for t in range(rank):  # one feature at a time: memory for one number a rating, not for rank
         taste += W[users, t] * H[items, t]
-    stars = np.clip(np.rint(taste + noise * rng.standard_normal(count)), 1, 5)
-    return Ratings.from_triplets(users + 1, items + 1, stars)
+    return users, items, taste
 
 
 def _draw_pairs(m: int, n: int, count: int, rng: np.random.Generator) -> NDArray[np.int64]:

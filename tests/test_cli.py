@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from nmfcore import Recommender
 from nmfcore.__main__ import main
 from nmfcore.cli import demo, fit
 from nmfcore.cli.recommend import match_titles
+from nmfcore.cli.words import invoked_as
 from nmfcore.datasets import planted_ratings
 
 NMFCORE = [sys.executable, "-m", "nmfcore"]
@@ -93,18 +96,62 @@ def test_the_demo_predicts_what_is_missing(demo_text: str) -> None:
         assert any(line[:3] == [f"{t + 1}:", table.movies[k], f"{share[k]:.0f}%,"] for line in right)
 
 
-def test_the_demo_ends_with_masked_nmf_ahead(demo_text: str) -> None:
-    names = ("mean of all ratings", "user and item means", "NMF, zeros as ratings", "NMF, zeros as unknown")
+def test_the_calls_shown_give_the_factors_shown(demo_text: str) -> None:
+    imports, assignment = re.findall(r"^from nmfcore import .*$", demo_text, re.M)[0].split("; ")
+    names: dict[str, object] = {}
+    exec(f"{imports}\n{assignment}", names)
+    calls = re.findall(r"^   (factorize\(X, 2.*(?:\n {10,}.*)?)$", demo_text, re.M)
+    assert len(calls) == 2
+    for side, call in enumerate(calls):
+        f = eval(call, names)
+        shown = [line.split("|")[side].split() for line in demo_text.split("\n") if "|" in line]
+        for i, row in enumerate(f.W):
+            assert [f"User{i + 1}", *(f"{x:.4f}" for x in row)] in shown
+        for t, row in enumerate(f.H):
+            assert ["feature", f"{t + 1}", *(f"{x:.4f}" for x in row)] in shown
+
+
+def test_thirteen_ratings_are_too_few_to_predict_from() -> None:
+    X = nmfcore.datasets.movie_table().ratings
+    errors = []
+    for cell in np.argwhere(X > 0):
+        left_out = X.copy()
+        left_out[tuple(cell)] = 0
+        a = nmfcore.factorize(left_out, 2, random_state=42)
+        b = nmfcore.factorize(left_out, 2, missing_values=0, l2=demo.L2, random_state=42, max_iter=10_000)
+        answers = a.predict(*cell), b.predict(*cell), left_out[left_out > 0].mean()
+        errors.append(np.array(answers) - X[tuple(cell)])
+    a, b, mean = np.sqrt(np.mean(np.square(errors), axis=0))
+    assert mean < 0.7 * min(a, b)  # as the demo, the README and the notebook say
+
+
+def test_the_demo_ends_with_the_recommender_ahead(demo_text: str) -> None:
+    names = (
+        "mean of all ratings",
+        "user and item means",
+        "NMF, zeros as ratings",
+        "NMF, zeros as unknown",
+        re.escape("Recommender (NMF around the means)"),
+    )
     found = [re.search(rf"^{name}.*? (\d\.\d{{4}}) +(\d\.\d{{4}}) +(\d+\.\d\d)$", demo_text, re.M) for name in names]
     assert all(found)
-    mean, means, zeros, masked = (float(match[1]) for match in found if match)
-    assert masked < means - 0.03 < mean < zeros
+    mean, means, zeros, masked, recommender = (float(match[1]) for match in found if match)
+    assert recommender < means - 0.03 < means < masked < mean < zeros
+
+
+def test_the_penalty_of_the_plain_fit_is_the_best_of_those_named() -> None:
+    train, test = planted_ratings().split(0.1, random_state=0)
+    errors = {}
+    for l2 in (1, 3, 6, 10, 15):
+        f = nmfcore.factorize(train, demo.PLANTED_RANK, missing_values="unstored", l2=l2, random_state=0)
+        errors[l2] = fit.errors(f.predict, test, (1, 5))[0]
+    assert min(errors, key=errors.__getitem__) == demo.PLANTED_L2
 
 
 def test_the_demo_fits_a_page(demo_text: str) -> None:
     assert max(map(len, demo_text.split("\n"))) <= 100
     assert not re.search(r"\x1b|nan|inf\b", demo_text)
-    assert len(demo_text.split("\n")) < 100
+    assert len(demo_text.split("\n")) < 110
 
 
 def test_the_demo_says_when_it_compiles(capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,11 +180,11 @@ def test_fit(ratings_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     text = capsys.readouterr()
     assert "1,200 ratings of 50 items by 60 users" in text.out
     assert "40 % of all pairs are rated; from 1 to 5, mean" in text.out
-    for name in ("mean of all ratings", "user and item means", "NMF, 3 features"):
+    for name in ("mean of all ratings", "user and item means", "Recommender, 3 features"):
         assert re.search(rf"^  {name} +\d\.\d{{4}}  \d\.\d{{4}} +\d+\.\d\d$", text.out, re.M)
-    assert "fitted to all 1,200 ratings, the held-out ones included" in text.out
+    assert "Fitting to all 1,200 ratings, the held-out ones included.\n" in text.out
     assert f"Written to {out}" in text.out
-    assert "KKT residual" in text.out
+    assert re.search(r"KKT residual \d\.\de-\d\d \(0 = nothing left to improve\)", text.out)
     assert "iteration    1: KKT residual" in text.err
     model = Recommender.load(out)
     ratings = nmfcore.Ratings.from_csv(ratings_file)
@@ -180,6 +227,8 @@ def test_fit_settings_reach_the_model(ratings_file: Path, tmp_path: Path, capsys
     text = capsys.readouterr().out
     assert "4 iterations" in text
     assert "raise max_iter" in text
+    assert "Fitting to all 1,200 ratings.\n" in text
+    assert "eld-out" not in text
     assert "Held out" not in text
     model = Recommender.load(out)
     assert (model.rank, model.l2, model.max_iter, model.tol) == (2, 0.5, 4, 1e-9)
@@ -213,6 +262,7 @@ def test_duplicates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["--rank", "0"], "rank=0"),
         (["--l2", "-1"], "l2=-1"),
         (["--l2", "nan"], "l2=nan"),
+        (["--l2", "1e308"], "l2=1e+308"),
         (["--test", "1.5"], "--test 1.5"),
         (["--test", "nan"], "--test nan"),
         (["--test", "0.00001"], "leaves none for test"),
@@ -257,6 +307,68 @@ def test_an_input_error_without_words(monkeypatch: pytest.MonkeyPatch, capsys: p
 
     monkeypatch.setattr(demo, "run", fail)
     assert error_of(["demo"], capsys) == "nmfcore: error: out of memory\n"
+
+
+def test_numbers_too_large_are_an_input_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(arguments: object) -> None:
+        raise FloatingPointError("the objective overflows")
+
+    monkeypatch.setattr(demo, "run", fail)
+    assert error_of(["demo"], capsys) == "nmfcore: error: the objective overflows\n"
+
+
+def test_one_rating_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = tmp_path / "r.csv", tmp_path / "m.npz"
+    path.write_text("7,8,3\n")
+    assert main(["fit", str(path), "--rank", "1", "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert "1 rating of 1 item by 1 user, read in" in text
+    assert "Fitting to all 1 rating.\n" in text
+    assert main(["recommend", str(out), "--user", "7"]) == 0
+    assert "User 7: 1 rating, mean 3.00" in capsys.readouterr().out
+
+
+# Commands to type next
+
+
+def test_commands_are_those_of_this_invocation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bin_ = tmp_path / "a folder" / "bin"
+    bin_.mkdir(parents=True)
+    script, python = bin_ / "nmfcore", bin_ / "python"
+    for file in (script, python):
+        file.write_text("#!/bin/sh\n")
+        file.chmod(0o755)
+    monkeypatch.setenv("PATH", os.defpath)
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.setattr(sys, "argv", [str(script)])
+    monkeypatch.chdir(tmp_path)
+    assert invoked_as() == "'a folder/bin/nmfcore'"
+    monkeypatch.chdir(bin_)
+    assert invoked_as() == "./nmfcore"
+    monkeypatch.chdir(bin_.parent)
+    assert invoked_as() == "bin/nmfcore"
+    monkeypatch.setattr(sys, "argv", [nmfcore.__file__.replace("__init__", "__main__")])
+    assert invoked_as() == "bin/python -m nmfcore"
+    monkeypatch.setenv("PATH", str(bin_))
+    assert invoked_as() == "python -m nmfcore"
+    monkeypatch.setattr(sys, "argv", [str(script)])
+    assert invoked_as() == "nmfcore"
+
+
+def test_the_command_shown_works(tmp_path: Path) -> None:
+    path = tmp_path / "r.csv"
+    path.write_text("1,1,5\n1,2,4\n2,1,3\n")
+    ways = [[sys.executable, "-m", "nmfcore"]]
+    script = shutil.which("nmfcore", path=sysconfig.get_path("scripts"))
+    ways += [[script]] if script else []
+    for way in ways:
+        command = [*way, "fit", "r.csv", "--rank", "1", "--out", "m.npz"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        shown = done.stdout.rstrip().split("\n")[-1]
+        again = subprocess.run(shown, shell=True, cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert "User 1: 2 ratings" in again.stdout
 
 
 # Interrupts and pipes
@@ -369,7 +481,8 @@ def test_recommend_when_nothing_is_left(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_recommend_errors(model_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "unknown user 1000" in error_of(["recommend", model_file, "--user", "1000"], capsys)
+    unknown = error_of(["recommend", model_file, "--user", "1000"], capsys)
+    assert "unknown user 1000: 60 users are known, for example 1 (an id)" in unknown  # not "60 are known, such as 60"
     assert "unknown id 'ann'" in error_of(["recommend", model_file, "--user", "ann"], capsys)
     assert "-n 0" in error_of(["recommend", model_file, "-n", "0"], capsys)
     assert "No such file" in error_of(["recommend", tmp_path / "absent.npz"], capsys)

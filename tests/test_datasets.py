@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import numpy as np
 import pytest
 
-from nmfcore.datasets import movie_table, planted_ratings
-from nmfcore.ratings import GlobalMean, UserItemMeans, rmse
+from nmfcore.cli.demo import NOISE_FLOOR
+from nmfcore.datasets import _plant, movie_table, planted_ratings
+from nmfcore.ratings import GlobalMean, Ratings, UserItemMeans, rmse
 
 
 def test_the_movie_table() -> None:
@@ -78,7 +80,20 @@ def test_offsets_and_factors_are_there_to_be_found() -> None:
     mean = rmse(values, GlobalMean.fit(train).predict(users, items))
     means = rmse(values, UserItemMeans.fit(train).predict(users, items))
     assert means < 0.85 * mean
-    assert means > 1.1 * 0.77  # what knowing the planted factors would give
+    assert means > 1.1 * NOISE_FLOOR
+
+
+def test_who_knew_the_planted_factors_would_be_off_by_the_noise() -> None:
+    users, items, taste = _plant(943, 1682, 100_000, 6, np.random.default_rng(0))
+    expected = np.ones(taste.size)  # E r = 1 + P(r >= 2) + ... + P(r >= 5), and r >= k is s + 0.8 ε > k - 0.5
+    for k in range(2, 6):
+        expected += [0.5 * math.erfc((k - 0.5 - s) / (0.8 * math.sqrt(2))) for s in taste.tolist()]
+    ratings, knowing = planted_ratings(), Ratings.from_triplets(users + 1, items + 1, expected)
+    assert np.array_equal(ratings.indices, knowing.indices)
+    assert ratings.mean() == pytest.approx(knowing.mean(), abs=0.01)
+    hidden, best = (part.split(0.1, random_state=0)[1] for part in (ratings, knowing))
+    assert np.array_equal(hidden.indices, best.indices)
+    assert rmse(hidden.data, best.data) == pytest.approx(NOISE_FLOOR, abs=0.005)
 
 
 @pytest.mark.parametrize(

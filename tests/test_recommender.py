@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import warnings
@@ -12,8 +13,9 @@ import pytest
 
 import nmfcore
 from nmfcore import Ratings, Recommender, archive
+from nmfcore.cli.fit import errors
 from nmfcore.datasets import planted_ratings
-from nmfcore.ratings import UserItemMeans, recommender, rmse
+from nmfcore.ratings import GlobalMean, UserItemMeans, recommender, rmse
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +101,24 @@ def test_the_default_beats_the_means_on_movielens(data_dir: Path, name: str, mea
     baseline = np.clip(UserItemMeans.fit(train).predict(users, items), *model.rating_range_)
     assert rmse(values, baseline) == pytest.approx(means, abs=2e-4)
     assert rmse(values, model.predict(train.users[users], train.items[items], clip=True)) < most
+
+
+def test_the_table_in_the_readme_is_what_is_measured(data_dir: Path) -> None:
+    if not (data_dir / "ml-100k/u.data").is_file():
+        pytest.skip(f"ml-100k is not in {data_dir}")
+    train, test = Ratings.from_csv(data_dir / "ml-100k/u.data").split(0.1, random_state=0)
+    predictions = (
+        GlobalMean.fit(train).predict,
+        UserItemMeans.fit(train).predict,
+        nmfcore.factorize(train, 20, random_state=0).predict,
+        nmfcore.factorize(train, 20, missing_values="unstored", l2=10, random_state=0).predict,
+        Recommender(rank=20, random_state=0).fit(train).factorization_.predict,
+    )
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    section = readme.split("## Ratings from the command line")[1].split("\n## ")[0]
+    rows = re.findall(r"^\|.*\| \**(\d\.\d{3})\** \| \**(\d\.\d{3})\** \|", section, re.M)
+    for row, predict in zip(rows, predictions, strict=True):
+        assert tuple(map(float, row)) == pytest.approx(errors(predict, test, (1, 5)), abs=6e-4)
 
 
 def test_the_same_seed_gives_the_same_model(ratings: Ratings, fitted: Recommender) -> None:
@@ -213,6 +233,11 @@ def test_not_fitted() -> None:
 def test_bad_settings(settings: dict[str, object], kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         Recommender(**settings)
+
+
+def test_a_penalty_that_overflows_is_named_as_it_was_given(ratings: Ratings) -> None:
+    with pytest.raises(ValueError, match=r"l2=1e\+308 for each rating is too large"):
+        Recommender(rank=2, l2=1e308).fit(ratings)
 
 
 def test_a_failed_fit_leaves_the_last_model(ratings: Ratings) -> None:

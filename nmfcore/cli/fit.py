@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nmfcore.cli.words import count, invoked_as
 from nmfcore.ratings import GlobalMean, Ratings, Recommender, UserItemMeans, mae, rmse
 from nmfcore.stopping import ConvergenceWarning
 
@@ -39,7 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
         except KeyboardInterrupt as interrupt:
             interrupt.add_note(f"It was the fit to the training part; {arguments.out} was not written.")
             raise
-    _fit_all(model, ratings, arguments.out)
+    _fit_all(model, ratings, arguments.out, after_test=arguments.test is not None)
 
 
 def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -53,7 +54,8 @@ def _describe(path: str, ratings: Ratings, seconds: float) -> None:
     low, high = ratings.data.min(), ratings.data.max()
     per_user = np.diff(ratings.indptr)
     per_item = np.bincount(ratings.indices, minlength=n)
-    print(f"{path}: {ratings.nnz:,} ratings of {n:,} items by {m:,} users, read in {seconds:.1f} s")
+    size = f"{count(ratings.nnz, 'rating')} of {count(n, 'item')} by {count(m, 'user')}"
+    print(f"{path}: {size}, read in {seconds:.2f} s")
     print(
         f"  {100 * ratings.density:.3g} % of all pairs are rated; from {low:g} to {high:g}, mean {ratings.mean():.3f}"
     )
@@ -63,18 +65,21 @@ def _describe(path: str, ratings: Ratings, seconds: float) -> None:
 
 def _assess(model: Recommender, train: Ratings, test: Ratings) -> None:
     """Fit to the training part; print errors on the test part beside those of the baselines."""
-    print(f"\nHow good are predictions? Held out: {test.nnz:,} ratings, chosen at random; fitted to {train.nnz:,}.")
+    held_out = count(test.nnz, "rating")
+    print(f"\nHow good are predictions? Held out: {held_out}, chosen at random; fitted to the other {train.nnz:,}.")
     rows: list[tuple[str, Predict, float]] = []
     for name, baseline in (("mean of all ratings", GlobalMean), ("user and item means", UserItemMeans)):
         began = time.perf_counter()
         rows.append((name, baseline.fit(train).predict, time.perf_counter() - began))
     began = time.perf_counter()
     fit(model, train)
-    rows.append((f"NMF, {model.rank} features", model.factorization_.predict, time.perf_counter() - began))
-    print(f"\n  {'prediction':22}   RMSE     MAE   seconds")
+    rows.append(
+        (f"Recommender, {count(model.rank, 'feature')}", model.factorization_.predict, time.perf_counter() - began)
+    )
+    print(f"\n  {'prediction':26}   RMSE     MAE   seconds")
     for name, predict, seconds in rows:
         error = errors(predict, test, model.rating_range_)
-        print(f"  {name:22} {error[0]:6.4f}  {error[1]:6.4f}  {seconds:8.2f}")
+        print(f"  {name:26} {error[0]:6.4f}  {error[1]:6.4f}  {seconds:8.2f}")
     print("  (predictions brought into the range of the ratings; less is better)")
 
 
@@ -85,8 +90,8 @@ def errors(predict: Predict, test: Ratings, limits: tuple[float, float]) -> tupl
     return rmse(values, predicted), mae(values, predicted)
 
 
-def _fit_all(model: Recommender, ratings: Ratings, out: str) -> None:
-    print(f"\nThe model is fitted to all {ratings.nnz:,} ratings, the held-out ones included.")
+def _fit_all(model: Recommender, ratings: Ratings, out: str, *, after_test: bool) -> None:
+    print(f"\nFitting to all {count(ratings.nnz, 'rating')}" + (", the held-out ones included." if after_test else "."))
     try:
         fit(model, ratings)
     except KeyboardInterrupt as interrupt:
@@ -99,9 +104,11 @@ def _fit_all(model: Recommender, ratings: Ratings, out: str) -> None:
         raise
     model.save(out)
     f = model.factorization_
-    print(f"  {f.n_iter} iterations in {f.seconds:.2f} s, KKT residual {f.kkt:.1e}. {f.status.value}")
+    certificate = f"KKT residual {f.kkt:.1e} (0 = nothing left to improve)"
+    print(f"  {count(f.n_iter, 'iteration')} in {f.seconds:.2f} s, {certificate}.")
+    print(f"  {f.status.value}")
     out, user = shlex.quote(out), shlex.quote(str(ratings.users[0]))
-    print(f"\nWritten to {out}. Next:  nmfcore recommend {out} --user {user}")
+    print(f"\nWritten to {out}. Next:\n  {invoked_as()} recommend {out} --user {user}")
 
 
 def fit(model: Recommender, ratings: Ratings) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from nmfcore.cli.words import count, invoked_as
 from nmfcore.ratings import Ratings, Recommender, parse_id, read_titles
 
 WIDTH = 100
@@ -32,8 +33,8 @@ def run(arguments: argparse.Namespace) -> None:
         show(model, user, arguments.n or 5, titles)
         print()
     examples = ", ".join(str(user) for user in ratings.users[:3])
-    print(f"These are the most active of {ratings.shape[0]:,} users. For another (ids: {examples}, ...):")
-    print(f"  nmfcore recommend {shlex.quote(arguments.model)} --user ID" + ("" if titles else " --titles FILE"))
+    print(f"These are the most active of {count(ratings.shape[0], 'user')}. For another (ids: {examples}, ...):")
+    print(f"  {invoked_as()} recommend {shlex.quote(arguments.model)} --user ID" + ("" if titles else " --titles FILE"))
 
 
 def show(model: Recommender, user: int | str, n: int, titles: Mapping[Any, str]) -> None:
@@ -42,7 +43,7 @@ def show(model: Recommender, user: int | str, n: int, titles: Mapping[Any, str])
     row = ratings.user_index(user)
     items, predicted = model.recommend(user, n)
     own = ratings.data[ratings.indptr[row] : ratings.indptr[row + 1]]
-    print(f"User {user}: {own.size:,} ratings" + (f", mean {own.mean():.2f}" if own.size else ""))
+    print(f"User {user}: {count(own.size, 'rating')}" + (f", mean {own.mean():.2f}" if own.size else ""))
     if own.size:
         print(_shortened(f"  rated highest: {'; '.join(_best_rated(ratings, row, titles))}"))
     if not items.size:

@@ -133,7 +133,11 @@ def parse_id(text: str, ids: Ids) -> int | str:
 
 def _unknown(wanted: Any, known: Ids, near: int, noun: str) -> str:
     wanted = wanted.item() if isinstance(wanted, np.generic) else wanted
-    message = f"unknown {noun} {wanted!r}: {known.size} {noun}s are known, for example {known[near].item()!r}"
+    example = known[near].item()
+    if example == known.size:  # "943 users are known, for example 943" would read like a misprint
+        example = known[0 if near else -1].item()
+    known_ids = f"{known.size} {noun}s are known" if known.size != 1 else f"1 {noun} is known"
+    message = f"unknown {noun} {wanted!r}: {known_ids}, for example {example!r} (an id)"
     if isinstance(wanted, str) and known.dtype.kind == "i":
         return message + "; their ids are integers (parse_id reads an id from text)"
     if isinstance(wanted, int) and known.dtype.kind != "i":

@@ -189,6 +189,8 @@ class Recommender:
             )
         problem = _pose(ratings, self.prior)
         l2 = L2_PER_MEAN * ratings.mean() if self.l2 is None else self.l2
+        if not np.isfinite(l2 * problem.unit):
+            raise ValueError(f"l2={l2:g} for each rating is too large a penalty: it overflows.")
         try:
             f = factorize(
                 problem.X,

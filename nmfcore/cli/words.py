@@ -1,0 +1,42 @@
+"""What all commands say alike: numbers of things, and commands as the caller would type them."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number and its noun.
+
+    Examples
+    --------
+    >>> count(1, "rating"), count(1200, "rating")
+    ('1 rating', '1,200 ratings')
+    """
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def invoked_as() -> str:
+    """Return what to type for this program: ``nmfcore`` if the shell finds it, else as it was called this time."""
+    called = sys.argv[0]
+    if os.path.splitext(os.path.basename(called))[0] == "nmfcore" and os.path.isfile(called):
+        return _typed(called)
+    return f"{_typed(sys.executable)} -m nmfcore"
+
+
+def _typed(path: str) -> str:
+    """The shortest of a program's name, if the shell finds this one by it, its relative and its absolute path."""
+    path, name = os.path.abspath(path), os.path.basename(path)
+    found = shutil.which(name)
+    if found is not None and os.path.isabs(found) and os.path.abspath(found) == path:
+        return shlex.quote(name)
+    try:
+        near = os.path.relpath(path)
+    except ValueError:  # another drive
+        near = path
+    if os.sep not in near:
+        near = os.path.join(os.curdir, near)  # without it the shell would look elsewhere
+    return shlex.quote(min(near, path, key=len))
