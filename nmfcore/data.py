@@ -356,6 +356,8 @@ class Observed:
 def _cut_evenly(m: int, work: float, least: int) -> list[Slab]:
     """Slabs of about as many rows each, cut where vector steps end, none so heavy that Ctrl-C would wait."""
     count = max(min(slab_count(work, m), m // least), min(m, int(work / MOST_WORK)), 1)
+    if count == 1:  # small problems spend their time here
+        return [(0, m)]
     step = ALIGNED if m >= count * ALIGNED else 1
     cuts = (np.linspace(0, m, count + 1) / step).astype(int) * step
     cuts[-1] = m
@@ -365,6 +367,8 @@ def _cut_evenly(m: int, work: float, least: int) -> list[Slab]:
 def _cut_by_entries(indptr: Array, count: int) -> list[Slab]:
     """Slabs of rows with about equally many stored entries each, none of them empty of rows."""
     m = indptr.size - 1
+    if count == 1:
+        return [(0, m)]
     targets = np.linspace(0, indptr[-1] + m, count + 1)[1:-1]
     # Rows without entries cost something too; counting each row once keeps slabs from growing without bound.
     inner = np.searchsorted(indptr + np.arange(m + 1), targets)
