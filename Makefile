@@ -5,13 +5,14 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format notebooks clean
+.PHONY: help demo test lint format bench bench-compare notebooks clean
 
 help:
 	@echo "make demo               factorise, predict and recommend: the movie table, then planted ratings"
 	@echo "make demo RATINGS=path  the same on your own ratings file (options: OPTIONS='--rank 10 --l2 0.1')"
 	@echo "make test               the test suite, checked against scikit-learn"
 	@echo "make lint               ruff (format and lint) and mypy --strict"
+	@echo "make bench              time the kernels and save the run; make bench-compare: beside the last saved one"
 	@echo "make notebooks          rebuild and execute the notebooks from notebooks/src"
 
 # The environment is rebuilt when pyproject.toml changes.
@@ -43,6 +44,16 @@ lint: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# `make bench`, edit, `make bench-compare`; a number of .benchmarks with RUN=0001, a share of them with ARGS='-k sparse'.
+BENCH = $(BIN)/python -m pytest benchmarks/test_kernels.py --benchmark-enable --benchmark-only \
+  --benchmark-columns=min,median,iqr,rounds --benchmark-sort=name
+
+bench: $(STAMP)
+	$(BENCH) --benchmark-autosave $(ARGS)
+
+bench-compare: $(STAMP)
+	$(BENCH) --benchmark-compare$(if $(RUN),=$(RUN)) --benchmark-compare-fail=min:25% $(ARGS)
 
 notebooks: $(STAMP)
 	$(BIN)/python notebooks/build.py

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("defaults",)
+NAMES = ("race", "report", "defaults")
 
 
 def main() -> int:

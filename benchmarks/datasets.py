@@ -92,3 +92,53 @@ def newsgroups() -> Any:
         counts = rdata.read_rda(folder() / "newsgroups20" / "newsgroups.RData")["counts"]
     columns = scipy.sparse.csc_matrix((counts.x, counts.i, counts.p), shape=tuple(counts.Dim))
     return scipy.sparse.csr_array(columns.tocsr().astype(float))
+
+
+def pbmc() -> Any:
+    import rdata
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        counts = rdata.read_rda(folder() / "pbmc-facs" / "pbmc_facs.RData")["pbmc_facs"]["counts"]
+    columns = scipy.sparse.csc_matrix((counts.x, counts.i, counts.p), shape=tuple(counts.Dim))
+    return scipy.sparse.csr_array(columns.tocsr().astype(float))
+
+
+def movielens() -> Any:
+    """ml-100k: stored = observed."""
+    user, item, rating, _ = np.loadtxt(folder() / "ml-100k" / "u.data").T
+    return scipy.sparse.csr_array(scipy.sparse.coo_array((rating, (user.astype(int) - 1, item.astype(int) - 1))))
+
+
+def planted_ratings(n_users: int = 943, n_items: int = 1682, n_ratings: int = 100_000, seed: int = 0) -> Any:
+    """Ratings of a planted taste, long-tailed in users and items: stored = observed."""
+    rng = np.random.default_rng(seed)
+    W, H = rng.gamma(0.5, size=(n_users, 6)), rng.gamma(0.5, size=(6, n_items))
+    active, popular = (rng.permutation(k) + 1.0 + k / 3 for k in (n_users, n_items))
+    odds = rng.standard_exponential((n_users, n_items)) * np.outer(active, popular) ** 2
+    i, j = np.divmod(np.sort(np.argpartition(odds.ravel(), n_ratings - 1)[:n_ratings]), n_items)
+    taste = 1.0 + np.einsum("pt,pt->p", W[i], H.T[j])
+    stars = np.clip(np.rint(taste + rng.normal(0, 0.8, n_ratings)), 1, 5)
+    return scipy.sparse.csr_array(scipy.sparse.coo_array((stars, (i, j)), shape=(n_users, n_items)))
+
+
+def planted_sparse(m: int = 6000, n: int = 4000, rank: int = 20, share: float = 0.05, seed: int = 0) -> Any:
+    """A product of sparse factors, of which each stored entry is off by up to a tenth."""
+    rng = np.random.default_rng(seed)
+    W, H = (rng.random(shape) * (rng.random(shape) < share) for shape in ((m, rank), (rank, n)))
+    X = scipy.sparse.csr_array(scipy.sparse.csr_array(W) @ scipy.sparse.csr_array(H))
+    X.data *= rng.uniform(0.9, 1.1, X.nnz)
+    return X
+
+
+def planted_words(m: int = 6000, n: int = 20_000, rank: int = 20, length: int = 120, seed: int = 0) -> Any:
+    """Word counts: a document mixes few topics, and each topic has Zipf's law over an order of words of its own."""
+    rng = np.random.default_rng(seed)
+    mixture = np.cumsum(rng.dirichlet(np.full(rank, 0.1), m), axis=1)
+    document = np.repeat(np.arange(m), 1 + rng.poisson(length, m))
+    topic = (rng.random(document.size)[:, None] > mixture[document, :-1]).sum(axis=1)
+    zipf = np.cumsum(1.0 / np.arange(1, n + 1))
+    place = np.searchsorted(zipf, rng.random(document.size) * zipf[-1])
+    order = np.array([rng.permutation(n) for _ in range(rank)])
+    words = order[topic, np.minimum(place, n - 1)]
+    return scipy.sparse.csr_array(scipy.sparse.coo_array((np.ones(words.size), (document, words)), shape=(m, n)))
