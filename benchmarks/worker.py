@@ -148,6 +148,8 @@ def trajectory(call: Call, W0: Any, H0: Any, begin: float, most: int) -> dict[st
         seconds, answer = call(n)
         curve["seconds"].append(seconds)
         curve["objective"].append(call.judge(answer, begin)[0])
+        if seconds > ONCE:
+            break
     return curve
 
 
