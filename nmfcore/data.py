@@ -58,6 +58,9 @@ class Data(Protocol):
     def with_values(self, values: Array) -> Data:
         """The same matrix with other stored entries."""
 
+    def some_rows(self, rows: Array, dtype: np.dtype[Any]) -> Data:
+        """A copy of some rows, in another precision."""
+
     @property
     def T(self) -> Data:
         """The same entries with rows and columns exchanged."""
@@ -165,6 +168,10 @@ class Dense(_Complete):
     def with_values(self, values: Array) -> Dense:
         return Dense(values, self.along)
 
+    def some_rows(self, rows: Array, dtype: np.dtype[Any]) -> Dense:
+        part = self.X[rows] if self.along == "rows" else self.X[:, rows]
+        return Dense(np.ascontiguousarray(part, dtype=dtype), self.along)
+
     @property
     def T(self) -> Dense:
         return Dense(self.X, "columns" if self.along == "rows" else "rows")
@@ -217,6 +224,11 @@ class Sparse(_Complete):
 
     def with_values(self, values: Array) -> Sparse:
         return Sparse(self.indptr, self.indices, values, self.shape)
+
+    def some_rows(self, rows: Array, dtype: np.dtype[Any]) -> Sparse:
+        indptr, origin = _entries_of(self.indptr, rows)
+        shape = (rows.size, self.shape[1])
+        return Sparse(indptr, self.indices[origin], self.values[origin].astype(dtype), shape)
 
     @property
     def mean(self) -> Any:
@@ -321,6 +333,13 @@ class Observed:
         indptr, indices, _, weights = self.arrays
         return Observed(indptr, indices, values, weights, self.shape, self.weight_shift)
 
+    def some_rows(self, rows: Array, dtype: np.dtype[Any]) -> Observed:
+        indptr, indices, values, weights = self.arrays
+        indptr, origin = _entries_of(indptr, rows)
+        weights = (weights[origin] if weights.size else weights).astype(dtype)
+        shape = (rows.size, self.shape[1])
+        return Observed(indptr, indices[origin], values[origin].astype(dtype), weights, shape, self.weight_shift)
+
     @property
     def mean(self) -> Any:
         _, _, values, weights = self.arrays
@@ -374,6 +393,13 @@ def _cut_by_entries(indptr: Array, count: int) -> list[Slab]:
     inner = np.searchsorted(indptr + np.arange(m + 1), targets)
     cuts = np.unique(np.concatenate(([0], inner, [m])))
     return [(int(lo), int(hi)) for lo, hi in pairwise(cuts)]
+
+
+def _entries_of(indptr: Array, rows: Array) -> tuple[Array, Array]:
+    """Of some rows: their ``indptr``, and where each of their entries is stored."""
+    lengths = np.diff(indptr)[rows]
+    starts = np.concatenate(([0], np.cumsum(lengths))).astype(indptr.dtype)
+    return starts, np.repeat(indptr[rows] - starts[:-1], lengths) + np.arange(starts[-1])
 
 
 def _product(data: Dense | Sparse, B: Array, team: Team) -> Array:

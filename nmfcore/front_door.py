@@ -17,6 +17,7 @@ import numpy as np
 
 from nmfcore import missing, starts, validation
 from nmfcore._types import Array
+from nmfcore.compress import compressed
 from nmfcore.data import Data
 from nmfcore.parallel import Team, default_threads, physical_memory
 from nmfcore.result import Factorization, History
@@ -57,7 +58,7 @@ def factorize(
     weights: object = None,
     l1: float | tuple[float, float] = 0.0,
     l2: float | tuple[float, float] = 0.0,
-    init: str = "random",
+    init: str = "auto",
     W: object = None,
     H: object = None,
     tol: float = TOL,
@@ -92,8 +93,10 @@ def factorize(
         A non-negative weight ω for every entry; 0 and 1 behave exactly as a mask.
     l1, l2 : float or pair of float
         Penalties; a pair is for (W, H). Penalise both or neither: W can shrink at the expense of H.
-    init : {"random", "nndsvd", "nndsvda", "nndsvdar"}
+    init : {"auto", "compressed", "random", "nndsvd", "nndsvda", "nndsvdar"}
         The start. ``"random"`` is scikit-learn's formula to the bit for an integer ``random_state``.
+        ``"compressed"`` improves that, or the W and H given, by a fit of a sample of X where X is dense and large
+        enough for it to pay (see :mod:`nmfcore.compress`). ``"auto"`` does so unless W and H are both given.
     W, H : array_like, shapes (m, r) and (r, n), optional
         Start from these instead; copied, never modified. If only one is given, ``init`` makes the other.
     tol : float
@@ -184,18 +187,11 @@ def factorize(
             W0, Ht0 = _start(data, scale, rank, init, W, H, rng, team)
             if stop.max_iter > 0:
                 _check_not_locked(solver, data, W0, Ht0)
-            solve(
-                data,
-                W0,
-                Ht0,
-                solver=solver,
-                penalty_W=scale.penalty(penalties[0]),
-                penalty_H=scale.penalty(penalties[1]),
-                stop=stop,
-                team=team,
-                run=run,
-                watch=watch,
-            )
+            penalty_W, penalty_H = map(scale.penalty, penalties)
+            fit = {"solver": solver, "penalty_W": penalty_W, "penalty_H": penalty_H, "team": team}
+            if init == "compressed" or (init == "auto" and (W is None or H is None)):
+                W0, Ht0 = compressed(data, W0, Ht0, max_time=stop.max_time, **fit)  # type: ignore[arg-type]
+            solve(data, W0, Ht0, stop=stop, run=run, watch=watch, **fit)  # type: ignore[arg-type]
     except KeyboardInterrupt as interrupt:
         interrupt.factorization = _result(run, scale, settings) if run.last else None  # type: ignore[attr-defined]
         raise
@@ -255,7 +251,7 @@ def _threads(n_threads: object) -> int:
 
 def _check_rank(rank: int, data: Data, init: str, W: object, H: object) -> None:
     m, n = data.shape
-    if init != "random" and rank > min(m, n) and (W is None or H is None):
+    if init in starts.SINGULAR and rank > min(m, n) and (W is None or H is None):
         raise ValueError(
             f"init={init!r} needs rank <= min(m, n) = {min(m, n)}, and rank={rank}. Use init='random' for more."
         )

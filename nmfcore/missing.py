@@ -94,7 +94,7 @@ def read(
     validation.check_size(data.shape, name, least_rows)
     if data.n_entries == 0 and not may_be_empty:
         raise ValueError(f"No observed entries: every entry of {name} is missing, so there is nothing to fit.")
-    return _moderate(data)
+    return moderate(data)
 
 
 # ---- dense --------------------------------------------------------------------------------------------------
@@ -259,7 +259,7 @@ def _at(there: Compressed, here: Compressed) -> Array:
 # ---- scale --------------------------------------------------------------------------------------------------
 
 
-def _moderate(data: Data) -> Scaled:
+def moderate(data: Data) -> Scaled:
     """Data scaled by a power of four where its largest entry is far from 1, so that nothing over- or underflows."""
     exponent = _exponent(data.values)
     if abs(exponent) <= _SAFE_EXPONENT[data.dtype]:

@@ -70,7 +70,7 @@ class Factorization:
     status : Status
         Why the fit ended, and what to do about it: ``f.status.value`` is a sentence.
     seconds : float
-        Wall-clock time of the loop; reading X and making the start come before it.
+        Wall-clock time from the call on: reading X, making the start, iterating.
     history : History
         ``iteration``, ``objective``, ``kkt``, ``seconds`` of the start and of every iterate.
     settings : dict

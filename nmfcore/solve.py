@@ -60,6 +60,7 @@ class Run:
     iterates: list[tuple[int, float, float, float]] = field(default_factory=list)  # n_iter, objective, kkt, seconds
     last: Iterate | None = None
     status: Status = Status.INTERRUPTED
+    began: float = field(default_factory=time.perf_counter)
 
     def record(self, iterate: Iterate) -> None:
         """Add an iterate to the history."""
@@ -147,7 +148,6 @@ def solve(
     watch : callable
         Called with each iterate; True ends the fit.
     """
-    began = time.perf_counter()
     norm_X = math.sqrt(data.sum_squares)
     # The share of decrease that is noise: each gradient carries an error of about eps·‖X‖.
     noise = 4.0 * W.shape[1] * float(np.finfo(data.dtype).eps) ** 2 * data.sum_squares
@@ -164,7 +164,7 @@ def solve(
             raise FloatingPointError(_overflow(objective.value, n_iter))
         squares_W, squares_H = factors.column_moments(W)[1], factors.column_moments(Ht)[1]
         kkt = kkt_residual(step_W.before, rho_H, squares_W, squares_H, norm_X)
-        iterate = Iterate(W, Ht, objective.value, kkt, n_iter, time.perf_counter() - began)
+        iterate = Iterate(W, Ht, objective.value, kkt, n_iter, time.perf_counter() - run.began)
         run.record(iterate)
         ended = _ended(iterate, stop, stalled=decrease <= noise)
         if watch(iterate):

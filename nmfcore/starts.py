@@ -28,7 +28,8 @@ from nmfcore._types import Array
 from nmfcore.data import Data
 from nmfcore.parallel import Team
 
-INITS = ("random", "nndsvd", "nndsvda", "nndsvdar")
+INITS = ("auto", "compressed", "random", "nndsvd", "nndsvda", "nndsvdar")
+SINGULAR = INITS[3:]
 
 _OVERSAMPLES = 10
 _RELATIVE_ZERO = 1e-6  # scikit-learn's bound, taken relative to the largest entry of the factor
@@ -44,13 +45,13 @@ def start(data: Data, r: int, init: str, rng: Any, team: Team) -> tuple[Array, A
     r : int
         The rank.
     init : str
-        One of ``INITS``.
+        One of ``INITS``; ``"auto"`` and ``"compressed"`` begin with random factors (see :mod:`nmfcore.compress`).
     rng : RandomState or Generator
         Where random numbers come from.
     team : Team
         Threads for the products with X.
     """
-    W, Ht = random(data, r, rng) if init == "random" else nndsvd(data, r, init, rng, team)
+    W, Ht = nndsvd(data, r, init, rng, team) if init in SINGULAR else random(data, r, rng)
     for A, known in ((W, data.known_rows), (Ht, data.T.known_rows)):
         if known is not None:  # nothing is known of the other rows, and no step would move them
             A[~known] = 0.0

@@ -29,6 +29,7 @@ LAYERS = [
     {"solvers", "starts"},
     {"scale", "solve", "transform"},
     {"missing"},
+    {"compress"},
     {"front_door"},
     {"rank", "ratings", "sklearn"},
     {"datasets", "plot"},

@@ -37,7 +37,8 @@ from nmfcore.solvers.base import Penalty, check_flag
 LANES = 64  # rows that move together where they share G; fewer, and LLVM unrolls the loops instead of vectorising
 LEAST_TILE = 24  # rows from which a tile pays, though some of its lanes stay empty
 MOST_SWEEPS = 30
-PATIENCE = 1e-4  # rows are left when a sweep lowers their objective by less than this share of the first sweep's
+PATIENCE = 0.003  # rows are left when a sweep lowers their objective by less than this share of the first sweep's,
+# divided by how many sweeps the normal equations are worth
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class HALS:
     ----------
     sweeps : int or "auto"
         How often the coordinates of a row are gone through while its normal equations last. ``"auto"`` makes
-        sweeps as long as they cost less than half of what the normal equations did, at most 30, and leaves
+        sweeps as long as they cost no more than the normal equations did, at most 30, and leaves
         rows whose objective no longer falls noticeably. What a sparse X stores is cheaper to go through than
         a dense X, so the same matrix may get other sweeps, and end in another minimum, as the other storage.
     extrapolate : bool
@@ -84,11 +85,11 @@ class HALS:
         if self.sweeps != "auto":
             return self.sweeps
         sweep = 2.0 * data.shape[0] * r * r
-        return int(min(MOST_SWEEPS, 1 + 0.5 * data.work(r) / sweep))
+        return int(min(MOST_SWEEPS, 1 + data.work(r) / sweep))
 
     def update(self, A: Array, C: Array, G: Array, penalty: Penalty, sweeps: int, out: Array, tally: Array) -> None:
         """Sweep over every row of ``A`` (b, r), given ``C`` (b, r) and ``G`` (1 or b, r, r), into ``out``."""
-        patience = PATIENCE if self.sweeps == "auto" else 0.0
+        patience = PATIENCE / max(sweeps, 1) if self.sweeps == "auto" else 0.0
         sweep = _sweep_tiles if len(G) == 1 and len(A) >= LEAST_TILE else _sweep_rows
         sweep(A, C, G, *penalty, sweeps, patience, out, tally)
 

@@ -1,0 +1,150 @@
+"""The start from a sample: it saves iterations, changes no contract, and stays away where it does not pay."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+import nmfcore
+from nmfcore import missing
+from nmfcore.compress import LEAST_WORK, _spread
+from nmfcore.reference import objective
+
+SHAPE, RANK = (2400, 400), 8  # an iteration takes 4·2400·400·8 = 3.1e7 flop
+
+
+def planted(seed=0, shape=SHAPE, r=RANK):
+    rng = np.random.default_rng(seed)
+    W = rng.random((shape[0], r)) * (rng.random((shape[0], r)) < 0.4)
+    H = rng.random((r, shape[1])) * (rng.random((r, shape[1])) < 0.4)
+    return W @ H + 0.05 * rng.random(shape)
+
+
+X = planted()
+assert 4.0 * X.size * RANK >= LEAST_WORK
+
+
+def begin(seed=0, shape=SHAPE, r=RANK):
+    rng = np.random.default_rng(seed)
+    return rng.random((shape[0], r)), rng.random((r, shape[1]))
+
+
+def fit(X=X, r=RANK, **options):
+    return nmfcore.factorize(X, r, **{"random_state": 0, "max_iter": 40, "tol": 0.0, **options})
+
+
+@pytest.mark.parametrize("solver", ["hals", "mu"])
+def test_fewer_iterations_on_x_for_the_same_objective(solver):
+    plain = fit(init="random", solver=solver)
+    f = fit(init="compressed", solver=solver)
+    assert f.objective <= plain.objective * 1.01
+    reached = np.flatnonzero(f.history.objective <= plain.history.objective[15])[0]
+    assert reached <= 10
+    np.testing.assert_allclose(f.objective, objective(X, f.W, f.H), rtol=1e-10)
+    assert np.all(np.diff(f.history.objective) <= 1e-12 * f.history.objective[:-1])
+
+
+def test_auto_compresses_unless_both_factors_are_given():
+    W, H = begin()
+    at_the_start = objective(X, W, H)
+    assert fit(W=W, H=H, max_iter=0).history.objective[0] == pytest.approx(at_the_start, rel=1e-12)
+    assert fit(W=W, H=H, max_iter=0, init="random").history.objective[0] == pytest.approx(at_the_start, rel=1e-12)
+    assert fit(W=W, H=H, max_iter=0, init="compressed").history.objective[0] < 0.1 * at_the_start
+    assert fit(H=H, max_iter=0).history.objective[0] < 0.1 * at_the_start
+    np.testing.assert_array_equal(fit(max_iter=3).W, fit(max_iter=3, init="compressed").W)
+
+
+@pytest.mark.parametrize("small", [X[:300], X[:, :12], sp.csr_array(X * (X > 1.6))])
+def test_where_it_does_not_pay_the_start_is_the_random_one(small):
+    np.testing.assert_array_equal(fit(small, max_iter=2).W, fit(small, max_iter=2, init="random").W)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_wide_x_is_its_transpose(dtype):
+    W, H = begin()
+    tall = fit(X, W=W, H=H, init="compressed", max_iter=0, dtype=dtype)
+    wide = fit(X.T, W=H.T, H=W.T, init="compressed", max_iter=0, dtype=dtype)
+    # The loop moves W first, so the two fits of the sample differ; they are about equally good.
+    assert wide.objective == pytest.approx(tall.objective, rel=0.1)
+    assert wide.W.dtype == wide.H.dtype == dtype
+
+
+def test_contracts_hold():
+    W, H = begin()
+    kept = X.copy(), W.copy(), H.copy()
+    one = fit(W=W, H=H, init="compressed", max_iter=5, n_threads=1)
+    two = fit(W=W, H=H, init="compressed", max_iter=5, n_threads=2)
+    for given, before in zip((X, W, H), kept, strict=True):
+        np.testing.assert_array_equal(given, before)
+    np.testing.assert_array_equal(one.W, two.W)
+    np.testing.assert_array_equal(one.H, two.H)
+    for j in (-150, -20, 20, 150):
+        scaled = fit(np.ldexp(X, 2 * j), W=np.ldexp(W, j), H=np.ldexp(H, j), init="compressed", max_iter=5)
+        np.testing.assert_array_equal(scaled.W, np.ldexp(one.W, j))
+        np.testing.assert_array_equal(scaled.H, np.ldexp(one.H, j))
+
+
+def test_penalties_are_shared_out():
+    f = fit(init="compressed", l1=(0.3, 0.2), l2=(0.1, 0.4), max_iter=60)
+    plain = fit(init="random", l1=(0.3, 0.2), l2=(0.1, 0.4), max_iter=60)
+    penalty = 0.3 * f.W.sum() + 0.2 * f.H.sum() + 0.05 * (f.W**2).sum() + 0.2 * (f.H**2).sum()
+    assert f.objective == pytest.approx(objective(X, f.W, f.H) + penalty, rel=1e-10)
+    assert f.objective <= plain.objective * 1.01
+
+
+def test_nearly_complete_masked_data():
+    rng = np.random.default_rng(1)
+    holes = np.where(rng.random(X.shape) < 0.1, np.nan, X)
+    holes[7] = np.nan  # nothing known of this row
+    f = fit(holes, missing_values=np.nan, init="compressed", max_iter=5)
+    plain = fit(holes, missing_values=np.nan, init="random", max_iter=5)
+    assert f.objective < plain.objective
+    assert not f.W[7].any()
+    assert np.isfinite(f.W).all()
+
+
+def test_rows_of_zeros_hold_nobody_back():
+    holes = X.copy()
+    holes[: SHAPE[0] // 2] = 0.0
+    for solver in ("hals", "mu"):
+        f = fit(holes, solver=solver, init="compressed", max_iter=20)
+        assert f.objective < 1.05 * fit(holes, solver=solver, init="random", max_iter=20).objective
+
+
+def test_a_start_beyond_float32_is_left_alone():
+    W, H = begin()
+    f = fit(W=1e30 * W, H=H, init="compressed", max_iter=3)
+    assert np.isfinite(f.objective)
+
+
+@pytest.mark.parametrize("shape", [(100, 7), (16, 16), (17, 5), (1000, 1)])
+def test_the_sample_is_spread(shape):
+    m, count = shape
+    rows = _spread(m, count)
+    assert rows.size == count
+    assert np.all(np.diff(rows) > 0)
+    assert rows[0] >= 0
+    assert rows[-1] < m
+
+
+@pytest.mark.parametrize("options", [{}, {"missing_values": np.nan}, {"weights": True}])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_some_rows_of_every_storage(options, sparse):
+    rng = np.random.default_rng(3)
+    A = rng.random((9, 6)) * (rng.random((9, 6)) < 0.6)
+    weights = rng.random((9, 6)) + 0.5 if "weights" in options else None
+    if "missing_values" in options:
+        A[2, 3] = A[8, 0] = np.nan
+    given = sp.csr_array(A) if sparse else A
+    data = missing.read(given, options.get("missing_values"), None, weights, None).data
+    rows = np.array([1, 2, 8])
+    B = rng.random((6, 2))
+    part = data.some_rows(rows, np.dtype(np.float64))
+    assert part.shape == (3, 6)
+    ((_, _, C, G),) = part.normal(B).blocks(0, 3)
+    ((_, _, C_all, G_all),) = data.normal(B).blocks(0, 9)
+    np.testing.assert_array_equal(C, C_all[rows])
+    np.testing.assert_array_equal(G, G_all[rows] if len(G_all) > 1 else G_all)
+    assert data.T.some_rows(np.array([0, 5]), np.dtype(np.float32)).shape == (2, 9)
+    assert data.some_rows(rows, np.dtype(np.float32)).values.dtype == np.float32
