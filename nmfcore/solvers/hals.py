@@ -18,8 +18,8 @@ References
 Cichocki and Phan, "Fast local algorithms for large scale nonnegative matrix and tensor factorizations", IEICE
 Trans. Fundamentals E92-A, 2009 (Fast HALS); Hsieh and Dhillon, KDD 2011 (coordinate descent). More than one sweep
 while the products last: Gillis and Glineur, "Accelerated multiplicative updates and hierarchical ALS algorithms",
-Neural Computation 24, 2012, section 4; here each row, or block of rows, stops for itself. Rows that share G moved
-together, one coordinate of 64 rows at a time: Moon et al., "PL-NMF", 2019, has the same aim.
+Neural Computation 24, 2012, section 4; here each row, or tile of rows, stops for itself. Rows that share G moved
+together, and the gradient brought up to date once for several coordinates: Moon et al., "PL-NMF", 2019.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from nmfcore.data import Data
 from nmfcore.kernels._jit import kernel
 from nmfcore.solvers.base import Penalty, check_flag
 
-LANES = 64  # rows that move together where they share G; fewer, and LLVM unrolls the loops instead of vectorising
+TILE_LINES = 16  # cache lines of one coordinate of the rows that move together; shorter loops hardly get going
 LEAST_TILE = 24  # rows from which a tile pays, though some of its lanes stay empty
 MOST_SWEEPS = 30
 PATIENCE = 0.003  # rows are left when a sweep lowers their objective by less than this share of the first sweep's,
@@ -154,73 +154,170 @@ def _sweep_rows(
 def _sweep_tiles(
     A: Array, C: Array, G: Array, l1: float, l2: float, sweeps: int, patience: float, out: Array, tally: Array
 ) -> None:
-    """The same steps as :func:`_sweep_rows` for rows that share ``G``: one coordinate of 64 rows at a time."""
+    """The same steps as :func:`_sweep_rows` for rows that share ``G``, made by a tile of rows at a time."""
     rows, r = A.shape
-    shared = G[0]
-    zero, half = A.dtype.type(0), A.dtype.type(0.5)
+    zero, one = A.dtype.type(0), A.dtype.type(1)
     l1, l2 = A.dtype.type(l1), A.dtype.type(l2)
     dead = A.dtype.type(1e-30) if A.itemsize == 4 else A.dtype.type(1e-200)
-    a = np.zeros((r, LANES), A.dtype)
-    g = np.zeros((r, LANES), A.dtype)
-    step = np.zeros(LANES, A.dtype)
-    for start in range(0, rows, LANES):
-        width = min(LANES, rows - start)
-        for k in range(LANES):
+    hessian = G[0].copy()
+    inverse = np.zeros(r, A.dtype)  # of its diagonal; 0 where a coordinate is dead
+    for t in range(r):
+        hessian[t, t] += l2
+        if hessian[t, t] > dead:
+            inverse[t] = one / hessian[t, t]
+    fours = r // 4 * 4
+    lanes = _lanes(rows, 64 // A.itemsize)
+    a = np.zeros((r, lanes), A.dtype)
+    g = np.zeros((r, lanes), A.dtype)
+    steps = np.zeros((4, lanes), A.dtype)
+    for start in range(0, rows, lanes):
+        width = min(lanes, rows - start)
+        if width < lanes:  # the lanes that stay empty have nowhere to go
+            a[:] = zero
+            g[:] = zero
+        inner = 0.0
+        for k in range(width):
             for t in range(r):
-                a[t, k] = A[start + k, t] if k < width else zero
-                g[t, k] = l1 + l2 * a[t, k] - C[start + k, t] if k < width else zero
-        for s in range(r):
-            for t in range(r):
-                gt, As, G_st = g[t], a[s], shared[s, t]
-                for k in range(LANES):
-                    gt[k] += As[k] * G_st
+                a[t, k] = A[start + k, t]
+                g[t, k] = l1 - C[start + k, t]
+                inner -= np.float64(A[start + k, t]) * np.float64(C[start + k, t])
+        for t in range(0, r - 3, 4):
+            _add_four(a[t : t + 4], hessian, t, g)
+        for t in range(fours, r):
+            _add_one(a[t], hessian, t, g)
         for t in range(r):
-            curvature = shared[t, t] + l2
-            squares = 0.0
-            inner = 0.0
             for k in range(width):
-                slope, bound = np.float64(g[t, k]), np.float64(curvature) * np.float64(a[t, k])
-                rho = slope if slope < bound else bound
-                squares += rho * rho
-                inner += np.float64(a[t, k]) * (slope - l1 - l2 * np.float64(a[t, k]) - np.float64(C[start + k, t]))
-            tally[t] += squares
-            tally[2 * r + 1] += inner
+                a_tk = np.float64(a[t, k])
+                inner += a_tk * (np.float64(g[t, k]) - l1 - l2 * a_tk)
+        tally[2 * r + 1] += inner
+        _add_squares(a, g, hessian, width, tally[:r])
         first = 0.0
         for sweep in range(sweeps):
-            total = 0.0
-            for t in range(r):
-                curvature = shared[t, t] + l2
-                inverse = A.dtype.type(1) / curvature if curvature > dead else zero
-                at, gt = a[t], g[t]
-                fell = zero
-                for k in range(LANES):
-                    d = -gt[k] * inverse
-                    d = d if d > -at[k] else -at[k]
-                    # Flat but for a penalty, which wants it gone.
-                    d = -at[k] if inverse == zero and gt[k] > curvature * at[k] else d
-                    step[k] = d
-                    at[k] += d
-                    fell -= d * (gt[k] + half * curvature * d)
-                total += np.float64(fell)
-                for s in range(r):
-                    gs, G_ts = g[s], shared[t, s]
-                    for k in range(LANES):
-                        gs[k] += step[k] * G_ts
-                for k in range(LANES):
-                    gt[k] += l2 * step[k]
-            tally[2 * r] += total
+            fell = 0.0
+            for t in range(0, r - 3, 4):
+                fell += _move_four(a, g, hessian, inverse, t, steps)
+                _add_four(steps, hessian, t, g)
+            for t in range(fours, r):
+                fell += _move_one(a, g, hessian, inverse, t, steps[0])
+                _add_one(steps[0], hessian, t, g)
+            tally[2 * r] += fell
             if sweep == 0:
-                first = total
-            elif total <= patience * first:
+                first = fell
+            elif fell <= patience * first:
                 break
-        for t in range(r):
-            curvature = np.float64(shared[t, t] + l2)
-            squares = 0.0
-            for k in range(width):
-                slope, bound = np.float64(g[t, k]), curvature * np.float64(a[t, k])
-                rho = slope if slope < bound else bound
-                squares += rho * rho
-            tally[r + t] += squares
+        _add_squares(a, g, hessian, width, tally[r : 2 * r])
         for k in range(width):
             for t in range(r):
                 out[start + k, t] = a[t, k]
+
+
+@kernel
+def _lanes(rows: int, line: int) -> int:
+    """How many rows a tile holds: as many in each, and whole cache lines of them.
+
+    An odd number of lines: with a power of two, the numbers of one row would all fall on a few places of the cache.
+    """
+    tiles = -(-rows // (TILE_LINES * line))
+    return (-(-rows // (tiles * line)) | 1) * line
+
+
+@kernel
+def _move_one(a: Array, g: Array, hessian: Array, inverse: Array, t: int, step: Array) -> float:
+    """Minimise along the coordinate ``t`` of each lane; leaves the steps in ``step``, and ``g`` as it was."""
+    zero, half = a.dtype.type(0), a.dtype.type(0.5)
+    h, v = hessian[t, t], inverse[t]
+    fell = zero
+    for k in range(step.size):
+        x = a[t, k] - g[t, k] * v
+        x = x if x > zero else zero
+        x = zero if v == zero and g[t, k] > h * a[t, k] else x  # flat but for a penalty, which wants it gone
+        step[k] = x - a[t, k]
+        a[t, k] = x
+        fell -= step[k] * (g[t, k] + half * h * step[k])
+    return np.float64(fell)
+
+
+@kernel
+def _move_four(a: Array, g: Array, hessian: Array, inverse: Array, t: int, steps: Array) -> float:
+    """:func:`_move_one` for four coordinates in turn, each of which knows the steps of those before it."""
+    zero, half = a.dtype.type(0), a.dtype.type(0.5)
+    t1, t2, t3 = t + 1, t + 2, t + 3
+    v0, v1, v2, v3 = inverse[t], inverse[t1], inverse[t2], inverse[t3]
+    h0, h1, h2, h3 = hessian[t, t], hessian[t1, t1], hessian[t2, t2], hessian[t3, t3]
+    h01, h02, h03 = hessian[t, t1], hessian[t, t2], hessian[t, t3]
+    h12, h13, h23 = hessian[t1, t2], hessian[t1, t3], hessian[t2, t3]
+    fell = zero
+    for k in range(steps.shape[1]):
+        a0, a1, a2, a3 = a[t, k], a[t1, k], a[t2, k], a[t3, k]
+        g0 = g[t, k]
+        x0 = a0 - g0 * v0
+        x0 = x0 if x0 > zero else zero
+        x0 = zero if v0 == zero and g0 > h0 * a0 else x0
+        d0 = x0 - a0
+        g1 = g[t1, k] + d0 * h01
+        x1 = a1 - g1 * v1
+        x1 = x1 if x1 > zero else zero
+        x1 = zero if v1 == zero and g1 > h1 * a1 else x1
+        d1 = x1 - a1
+        g2 = g[t2, k] + d0 * h02 + d1 * h12
+        x2 = a2 - g2 * v2
+        x2 = x2 if x2 > zero else zero
+        x2 = zero if v2 == zero and g2 > h2 * a2 else x2
+        d2 = x2 - a2
+        g3 = g[t3, k] + d0 * h03 + d1 * h13 + d2 * h23
+        x3 = a3 - g3 * v3
+        x3 = x3 if x3 > zero else zero
+        x3 = zero if v3 == zero and g3 > h3 * a3 else x3
+        d3 = x3 - a3
+        a[t, k], a[t1, k], a[t2, k], a[t3, k] = x0, x1, x2, x3
+        steps[0, k], steps[1, k], steps[2, k], steps[3, k] = d0, d1, d2, d3
+        fell -= d0 * (g0 + half * h0 * d0) + d1 * (g1 + half * h1 * d1)
+        fell -= d2 * (g2 + half * h2 * d2) + d3 * (g3 + half * h3 * d3)
+    return np.float64(fell)
+
+
+@kernel
+def _add_one(step: Array, hessian: Array, t: int, g: Array) -> None:
+    """What a step along the coordinate ``t`` does to the gradient."""
+    for s in range(g.shape[0]):
+        h = hessian[t, s]
+        for k in range(step.size):
+            g[s, k] += step[k] * h
+
+
+@kernel
+def _add_four(steps: Array, hessian: Array, t: int, g: Array) -> None:
+    """What steps along ``t`` to ``t + 3`` do to the gradient: each number of it is loaded and stored once for four."""
+    r, lanes = g.shape
+    t1, t2, t3 = t + 1, t + 2, t + 3
+    s0, s1, s2, s3 = steps[0], steps[1], steps[2], steps[3]
+    for s in range(0, r - 3, 4):
+        g0, g1, g2, g3 = g[s], g[s + 1], g[s + 2], g[s + 3]
+        h00, h01, h02, h03 = hessian[t, s], hessian[t, s + 1], hessian[t, s + 2], hessian[t, s + 3]
+        h10, h11, h12, h13 = hessian[t1, s], hessian[t1, s + 1], hessian[t1, s + 2], hessian[t1, s + 3]
+        h20, h21, h22, h23 = hessian[t2, s], hessian[t2, s + 1], hessian[t2, s + 2], hessian[t2, s + 3]
+        h30, h31, h32, h33 = hessian[t3, s], hessian[t3, s + 1], hessian[t3, s + 2], hessian[t3, s + 3]
+        for k in range(lanes):
+            d0, d1, d2, d3 = s0[k], s1[k], s2[k], s3[k]
+            g0[k] += d0 * h00 + d1 * h10 + d2 * h20 + d3 * h30
+            g1[k] += d0 * h01 + d1 * h11 + d2 * h21 + d3 * h31
+            g2[k] += d0 * h02 + d1 * h12 + d2 * h22 + d3 * h32
+            g3[k] += d0 * h03 + d1 * h13 + d2 * h23 + d3 * h33
+    for s in range(r // 4 * 4, r):
+        g0 = g[s]
+        h0, h1, h2, h3 = hessian[t, s], hessian[t1, s], hessian[t2, s], hessian[t3, s]
+        for k in range(lanes):
+            g0[k] += s0[k] * h0 + s1[k] * h1 + s2[k] * h2 + s3[k] * h3
+
+
+@kernel
+def _add_squares(a: Array, g: Array, hessian: Array, width: int, squares: Array) -> None:
+    """Add ``Σ ρ²`` of each coordinate over the lanes that hold rows."""
+    for t in range(squares.size):
+        curvature = np.float64(hessian[t, t])
+        total = 0.0
+        for k in range(width):
+            slope, bound = np.float64(g[t, k]), curvature * np.float64(a[t, k])
+            rho = slope if slope < bound else bound
+            total += rho * rho
+        squares[t] += total
