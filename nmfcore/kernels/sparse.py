@@ -16,11 +16,18 @@ def rows_times(indptr: Array, indices: Array, values: Array, B: Array, lo: int, 
     for i in range(lo, hi):
         c = out[i - lo]
         c[:] = zero
-        for p in range(indptr[i], indptr[i + 1]):
-            x = values[p]
-            b = B[indices[p]]
+        first, last = indptr[i], indptr[i + 1]
+        for p in range(first, last - 3, 4):  # by fours: c is loaded and stored once for all
+            x0, x1, x2, x3 = values[p], values[p + 1], values[p + 2], values[p + 3]
+            # Unsigned: an index that might be negative would be looked at.
+            j0, j1 = np.uintp(indices[p]), np.uintp(indices[p + 1])
+            j2, j3 = np.uintp(indices[p + 2]), np.uintp(indices[p + 3])
             for t in range(r):
-                c[t] += x * b[t]
+                c[t] += x0 * B[j0, t] + x1 * B[j1, t] + x2 * B[j2, t] + x3 * B[j3, t]
+        for p in range(last - (last - first) % 4, last):
+            x, j = values[p], np.uintp(indices[p])
+            for t in range(r):
+                c[t] += x * B[j, t]
 
 
 @kernel
