@@ -74,8 +74,8 @@ def nmfcore(p: Problem, W: Any, H: Any, n_iter: int | None, **limits: Any) -> An
     options: dict[str, Any] = {"missing_values": "unstored"} if p.masked else {}
     if p.loss != FROBENIUS:
         options["loss"] = p.loss
-    if W is None:
-        options["random_state"] = p.seed
+    # With factors given the default is to start exactly there; what it does with its own is asked for by name.
+    options |= {"random_state": p.seed} if W is None else {"init": "compressed"}
     if n_iter is not None:
         limits |= {"tol": 0.0, "max_iter": n_iter}
     f = nmfcore.factorize(p.X, p.rank, W=W, H=H, **options, **limits)

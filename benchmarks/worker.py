@@ -138,11 +138,16 @@ def trajectory(call: Call, W0: Any, H0: Any, begin: float, most: int) -> dict[st
     if call.contender.name == "nmfcore":
         import nmfcore
 
-        p, options = call.problem, {"missing_values": "unstored"} if call.problem.masked else {}
+        p, options = call.problem, {"init": "compressed"}
+        if p.masked:
+            options["missing_values"] = "unstored"
         if p.loss != objective.FROBENIUS:
             options["loss"] = p.loss
         f = nmfcore.factorize(p.X, p.rank, W=W0, H=H0, **options)
-        return {"seconds": f.history.seconds.tolist(), "objective": f.history.objective.tolist()}
+        return {
+            "seconds": [0.0, *f.history.seconds.tolist()],
+            "objective": [begin, *f.history.objective.tolist()],
+        }
     curve: dict[str, list[float]] = {"seconds": [0.0], "objective": [begin]}
     for n in (n for n in TRAJECTORY if call.contender.traced and n <= most):
         seconds, answer = call(n)
