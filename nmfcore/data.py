@@ -109,9 +109,8 @@ class Data(Protocol):
 
 def gram(B: Array) -> Array:
     """``BᵀB`` of ``B`` (n, r) in float64: only r² numbers, so exactness is cheap."""
-    Bt = np.ascontiguousarray(B.T, dtype=np.float64)
-    G = np.empty((Bt.shape[0], Bt.shape[0]))
-    dense.rows_times(Bt, Bt, 0, Bt.shape[0], G)
+    G = np.empty((B.shape[1], B.shape[1]))
+    dense.gram(np.ascontiguousarray(B), G)
     return G
 
 

@@ -17,6 +17,7 @@ from nmfcore.kernels._jit import kernel
 Four = tuple[int, int, int, int]
 
 PIECE_BYTES = 1_048_576  # of Bt: half of a second-level cache, from which it is read once per four rows of X
+GRAM_ROWS = 256  # of B, transposed while they are in the first-level cache
 ROWS_AT_ONCE = 60  # times 512 columns: 240 KiB of X, read from the second-level cache once per four components
 
 
@@ -175,6 +176,29 @@ def _add_rows_to_two(X: Array, At: Array, first: int, last: int, lo: int, hi: in
             c0[j] += x0 * a00
             c1[j] += x0 * a10
         i += 1
+
+
+@kernel
+def gram(B: Array, out: Array) -> None:
+    """``out = BᵀB`` in float64 of ``B`` (n, r), whatever its dtype: exactly symmetric, in one read of ``B``."""
+    n, r = B.shape
+    padded = (r + 3) // 4 * 4
+    sums = np.zeros((padded, padded))
+    tile = np.zeros((padded, GRAM_ROWS))  # of Bᵀ
+    for first in range(0, n, GRAM_ROWS):
+        width = min(GRAM_ROWS, n - first)
+        for t in range(r):
+            for i in range(width):
+                tile[t, i] = B[first + i, t]
+        for s in range(0, padded, 4):
+            for t in range(s, padded, 4):
+                block = _four_rows_by_four(tile, tile, (s, s + 1, s + 2, s + 3), t, 0, width)
+                for a in range(4):
+                    for b in range(4):
+                        sums[s + a, t + b] += block[a][b]
+    for s in range(r):
+        for t in range(s, r):
+            out[s, t] = out[t, s] = sums[s, t]
 
 
 @kernel
