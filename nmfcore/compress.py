@@ -35,9 +35,9 @@ from nmfcore.solvers.base import Penalty, Solver, half_step
 from nmfcore.stopping import Stop
 
 SHARE = 1 / 16  # of the rows
-ENTRIES_PER_COMPONENT = 8  # in each column of the sample, or its factors follow the noise
+ENTRIES_PER_COMPONENT = 16  # in each column of the sample, or its factors follow the noise
 MOST_SHARE = 1 / 4  # more, and the sample costs what it saves
-LEAST_WORK = 3e7  # flop of an iteration on X: half a millisecond
+LEAST_WORK = 5e6  # flop of an iteration on X: half a millisecond with all that is around it
 SETTLED = 1e-3  # the fit of the sample ends when its objective falls by less than this share of itself an iteration,
 LOOK_BACK = 3  # on the average of so many,
 MOST_ITERATIONS = 100  # or after these

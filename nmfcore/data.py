@@ -28,7 +28,7 @@ from nmfcore.parallel import Slab, Team, slab_count
 Block = tuple[int, int, Array, Array]  # rows lo <= i < hi, C (hi - lo, r), G (1 or hi - lo, r, r)
 
 LEAST_ROWS = 64  # of a slab of a dense matrix: as many as a solver moves together
-LEAST_COLUMNS = 192  # of a slab of a dense matrix along its columns: narrower loops take a third longer
+LEAST_COLUMNS = 96, 192  # of two slabs of a dense matrix along its columns, and of more: narrow loops take longer
 MOST_WORK = 5e8  # flop of a slab all the same: some 20 to 50 milliseconds
 ALIGNED = 16  # where slabs are cut: a whole number of vector steps
 COLUMNS_AT_ONCE = 512  # of a dense X, times four running sums: 16 KiB, half of the first-level cache
@@ -187,7 +187,8 @@ class Dense(_Complete):
         return 2.0 * self.n_entries * r
 
     def slabs(self, r: int, moving: float = 0.0) -> list[Slab]:
-        least = LEAST_ROWS if self.along == "rows" else LEAST_COLUMNS
+        fewest, least = LEAST_COLUMNS
+        least = LEAST_ROWS if self.along == "rows" else min(max(self.shape[0] // 2, fewest), least)
         return _cut_evenly(self.shape[0], self.work(r) + moving, least)
 
     def normal(self, B: Array) -> SharedGram:
