@@ -93,8 +93,8 @@ def gate(
     value = objective(X, W, H, loss, masked)
     if not np.isfinite(value) or (shared_start and value > begin):
         return value, f"objective {value:.6g}, above that of the start, {begin:.6g}"
-    # Who reports ½(‖X‖² - ...) loses digits against ‖X‖², so a share of the start's objective is allowed for too.
-    allowed = tolerance(X.dtype) * (value + 0.01 * begin)
+    # Who reports ½(‖X‖² - ...) loses digits against ‖X‖², the size of the start's objective; in float32 that shows.
+    allowed = tolerance(X.dtype) * (value + begin)
     if reported is not None and not abs(reported - value) <= allowed:
         return value, f"reports an objective of {reported:.9g}, but it is {value:.9g}"
     return value, ""
