@@ -325,3 +325,21 @@ def test_the_loss_is_kept_in_the_file(tmp_path):
         g = nmfcore.load(tmp_path / "f.npz")
         assert g.settings["loss"] == loss
         np.testing.assert_array_equal(g.transform(counts()[:2]), f.transform(counts()[:2]))
+
+
+@pytest.mark.parametrize("solver", ["hals", "mu"])
+def test_nothing_stored(solver):
+    f = fit(sp.csr_array((6, 5)), 2, loss=KL, solver=solver)
+    assert f.objective < 1e-40
+
+
+@pytest.mark.parametrize(("m", "n", "r"), [(5, 3, 6), (9, 1030, 5), (1, 600, 4)])
+def test_every_size_of_block(m, n, r):
+    """Rows in fours, columns in stretches, components in fours: none of them need divide the shape."""
+    rng = np.random.RandomState(0)
+    X, W, H = rng.random_sample((m, n)), rng.random_sample((m, r)) + 0.1, rng.random_sample((r, n)) + 0.1
+    for beta in (1.0, 0.5):
+        f = fit(X, r, loss=beta, W=W, H=H, solver=MU(extrapolate=False), max_iter=1, tol=0)
+        V = W @ H
+        w = W * (((X * V ** (beta - 2)) @ H.T) / (V ** (beta - 1) @ H.T)) ** (1 if beta == 1 else 1 / (2 - beta))
+        np.testing.assert_allclose(f.W, w, rtol=1e-10)

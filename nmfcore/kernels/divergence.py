@@ -25,6 +25,7 @@ from nmfcore._types import Array
 from nmfcore.kernels._jit import kernel
 
 AT_ONCE = 1024  # entries; with r = 20, 160 KiB of the second-level cache
+ROW_AT_ONCE = 512  # columns, of four rows at a time: x̂, P and D take 48 KiB
 TINY = 2.2250738585072014e-308
 LN2_HIGH = 6.93147180369123816490e-01  # its last bits are zero: k LN2_HIGH is exact
 LN2_LOW = 1.90821492927058770002e-10
@@ -124,6 +125,74 @@ def _add_product(u: Array, T: Array, at: int, p: Array) -> None:
 
 
 @kernel
+def _combine_rows(A: Array, i: int, T: Array, at: int, y: Array) -> None:
+    """:func:`_combine` of four rows of ``A`` from ``i`` on (the last one again, where it ends) into those of ``y``."""
+    n, r = y.shape[1], A.shape[1]
+    last = A.shape[0] - 1
+    A0, A1, A2, A3 = A[i], A[min(i + 1, last)], A[min(i + 2, last)], A[min(i + 3, last)]
+    y0, y1, y2, y3 = y[0], y[1], y[2], y[3]
+    y[:] = 0
+    full = r - r % 4
+    for t in range(0, full, 4):
+        T0, T1, T2, T3 = T[t], T[t + 1], T[t + 2], T[t + 3]
+        a00, a01, a02, a03 = A0[t], A0[t + 1], A0[t + 2], A0[t + 3]
+        a10, a11, a12, a13 = A1[t], A1[t + 1], A1[t + 2], A1[t + 3]
+        a20, a21, a22, a23 = A2[t], A2[t + 1], A2[t + 2], A2[t + 3]
+        a30, a31, a32, a33 = A3[t], A3[t + 1], A3[t + 2], A3[t + 3]
+        for j in range(n):
+            b0, b1, b2, b3 = T0[at + j], T1[at + j], T2[at + j], T3[at + j]
+            y0[j] += a00 * b0 + a01 * b1 + a02 * b2 + a03 * b3
+            y1[j] += a10 * b0 + a11 * b1 + a12 * b2 + a13 * b3
+            y2[j] += a20 * b0 + a21 * b1 + a22 * b2 + a23 * b3
+            y3[j] += a30 * b0 + a31 * b1 + a32 * b2 + a33 * b3
+    for t in range(full, r):
+        T0 = T[t]
+        for j in range(n):
+            b0 = T0[at + j]
+            y0[j] += A0[t] * b0
+            y1[j] += A1[t] * b0
+            y2[j] += A2[t] * b0
+            y3[j] += A3[t] * b0
+
+
+@kernel
+def _add_products(u: Array, T: Array, at: int, P: Array, i: int) -> None:
+    """:func:`_add_product` of four rows of ``u`` to those of ``P`` from ``i`` on, as far as there are."""
+    n, r = u.shape[1], P.shape[1]
+    zero = u.dtype.type(0)
+    u0, u1, u2, u3 = u[0], u[1], u[2], u[3]
+    for t in range(0, r, 4):
+        T0, T1, T2, T3 = T[t], T[min(t + 1, r - 1)], T[min(t + 2, r - 1)], T[min(t + 3, r - 1)]
+        s00 = s01 = s02 = s03 = zero
+        s10 = s11 = s12 = s13 = zero
+        s20 = s21 = s22 = s23 = zero
+        s30 = s31 = s32 = s33 = zero
+        for j in range(n):
+            x0, x1, x2, x3 = u0[j], u1[j], u2[j], u3[j]
+            b0, b1, b2, b3 = T0[at + j], T1[at + j], T2[at + j], T3[at + j]
+            s00 += x0 * b0
+            s01 += x0 * b1
+            s02 += x0 * b2
+            s03 += x0 * b3
+            s10 += x1 * b0
+            s11 += x1 * b1
+            s12 += x1 * b2
+            s13 += x1 * b3
+            s20 += x2 * b0
+            s21 += x2 * b1
+            s22 += x2 * b2
+            s23 += x2 * b3
+            s30 += x3 * b0
+            s31 += x3 * b1
+            s32 += x3 * b2
+            s33 += x3 * b3
+        block = ((s00, s01, s02, s03), (s10, s11, s12, s13), (s20, s21, s22, s23), (s30, s31, s32, s33))
+        for k in range(min(4, P.shape[0] - i)):
+            for p in range(min(4, r - t)):
+                P[i + k, t + p] += block[k][p]
+
+
+@kernel
 def _weigh(x: Array, w: Array, beta: float, floor: float, y: Array, u: Array, v: Array) -> float:
     """From ``y = x̂``: ``u = ω x x̂^{β-2}`` and ``v = ω x̂^{β-1}``; returns ``Σ ω d_β`` (β = 1: without ``Σ ω x̂``)."""
     weighted = w.size > 0
@@ -182,19 +251,33 @@ def products(
     total = 0.0
     P[:] = 0
     D[:] = 0
+    if values.size == 0:
+        return total
+    if not gathered:  # rows that have every column share the tile, four at a time
+        for i in range(0, A.shape[0], 4):
+            for at in range(0, Bt.shape[1], ROW_AT_ONCE):
+                n = min(ROW_AT_ONCE, Bt.shape[1] - at)
+                Y, U, V = np.empty((4, n), B.dtype), np.empty((4, n), B.dtype), np.empty((4, n), B.dtype)
+                _combine_rows(A, i, Bt, at, Y)
+                for k in range(4):
+                    row = min(i + k, A.shape[0] - 1)
+                    first = indptr[row] + at
+                    value = _weigh(values[first : first + n], weights[:0], beta, floor, Y[k], U[k], V[k])
+                    total += value if row == i + k else 0.0
+                _add_products(U, Bt, at, P, i)
+                if D.shape[0]:
+                    _add_products(V, Bt, at, D, i)
+        return total
     for i in range(A.shape[0]):
         for first in range(indptr[i], indptr[i + 1], AT_ONCE):
             last = min(first + AT_ONCE, indptr[i + 1])
-            T, at = Bt, first - indptr[i]
-            if gathered:
-                T, at = tile, 0
-                gather(B, indices[first:last], T)
             y, u, v = ys[: last - first], us[: last - first], vs[: last - first]
-            _combine(A[i], T, at, y)
+            gather(B, indices[first:last], tile)
+            _combine(A[i], tile, 0, y)
             total += _weigh(values[first:last], weights[first:last], beta, floor, y, u, v)
-            _add_product(u, T, at, P[i])
+            _add_product(u, tile, 0, P[i])
             if D.shape[0]:
-                _add_product(v, T, at, D[i])
+                _add_product(v, tile, 0, D[i])
     return total
 
 
