@@ -25,9 +25,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from nmfcore import missing
+from nmfcore import losses, missing
 from nmfcore._types import Array
 from nmfcore.data import Data
+from nmfcore.losses import Loss
 from nmfcore.parallel import Team
 from nmfcore.scale import Scale
 from nmfcore.solve import Iterate, Run, solve
@@ -49,6 +50,7 @@ def compressed(
     Ht: Array,
     *,
     solver: Solver,
+    loss: Loss,
     penalty_W: Penalty,
     penalty_H: Penalty,
     max_time: float | None,
@@ -64,6 +66,8 @@ def compressed(
         The start; not written to.
     solver : Solver
         What moves the factors.
+    loss : Loss
+        What they are moved down.
     penalty_W, penalty_H : Penalty
         Of the fit to come.
     max_time : float, optional
@@ -72,7 +76,7 @@ def compressed(
         Threads.
     """
     m, r = W.shape
-    options = {"solver": solver, "max_time": max_time, "team": team}
+    options = {"solver": solver, "loss": loss, "max_time": max_time, "team": team}
     if m < Ht.shape[0]:
         Ht, W = compressed(data.T, Ht, W, penalty_W=penalty_H, penalty_H=penalty_W, **options)  # type: ignore[arg-type]
         return W, Ht
@@ -80,8 +84,11 @@ def compressed(
     if share > MOST_SHARE or 2.0 * data.work(r) < LEAST_WORK:
         return W, Ht
     rows = _spread(m, int(share * m))
-    read = missing.moderate(data.some_rows(rows, np.dtype(np.float32)))
-    part, scale = read.data, Scale(read.scale.shift)  # weights are as the data have them, and so are penalties
+    read = missing.moderate(data.some_rows(rows, np.dtype(np.float32)), loss.beta)
+    part, scale = (
+        read.data,
+        Scale(read.scale.shift, 0, loss.beta),
+    )  # weights are as the data have them, and so are penalties
     run, objectives = Run(), list[float]()
 
     def settled(iterate: Iterate) -> bool:
@@ -96,6 +103,7 @@ def compressed(
                 scale.inward(W[rows]).astype(part.dtype),
                 scale.inward(Ht).astype(part.dtype),
                 solver=solver,
+                loss=losses.make(loss.beta, part),
                 penalty_W=scale.penalty(penalty_W),
                 penalty_H=scale.penalty(Penalty(share * penalty_H.l1, share * penalty_H.l2)),
                 stop=Stop(tol=0.0, max_iter=MOST_ITERATIONS, max_time=max_time),
@@ -110,7 +118,7 @@ def compressed(
     W = np.repeat(sampled.mean(axis=0)[None], m, axis=0)  # of the right size, and no zeros a solver could not leave
     if data.known_rows is not None:
         W[~data.known_rows] = 0.0
-    return half_step(solver, data, W, Ht, penalty_W, team).A, Ht
+    return half_step(solver, loss.equations(data, Ht), data, W, penalty_W, team).A, Ht
 
 
 def _spread(m: int, count: int) -> Array:

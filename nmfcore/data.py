@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cached_property, partial
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -27,11 +27,22 @@ from nmfcore.parallel import Slab, Team, slab_count
 
 Block = tuple[int, int, Array, Array]  # rows lo <= i < hi, C (hi - lo, r), G (1 or hi - lo, r, r)
 
+
+class Rows(NamedTuple):
+    """Some rows, compressed; ``indices`` are empty where every column is stored, ``weights`` where all are 1."""
+
+    indptr: Array
+    indices: Array
+    values: Array
+    weights: Array
+
+
 LEAST_ROWS = 64  # of a slab of a dense matrix: as many as a solver moves together
 LEAST_COLUMNS = 96, 192  # of two slabs of a dense matrix along its columns, and of more: narrow loops take longer
 MOST_WORK = 5e8  # flop of a slab all the same: some 20 to 50 milliseconds
 ALIGNED = 16  # where slabs are cut: a whole number of vector steps
 COLUMNS_AT_ONCE = 512  # of a dense X, times four running sums: 16 KiB, half of the first-level cache
+ROWS_COPIED = 2**17  # numbers: rows of a transpose, or with their zeros, are copied so many at a time: 1 MiB
 GRAMS_AT_ONCE = 2**16  # numbers in a block of rows' own Gram matrices: half a MiB, in the second-level cache
 
 
@@ -100,6 +111,16 @@ class Data(Protocol):
     def normal(self, B: Array) -> Normal:
         """The normal equations of the rows given ``B`` (n, r)."""
 
+    def rows(self, lo: int, hi: int, zeros: bool) -> Iterator[tuple[int, int, Rows]]:
+        """The entries of the rows ``lo <= i < hi``, some rows at a time; with ``zeros``, unstored zeros too."""
+
+    @property
+    def first_zero(self) -> tuple[int, int] | None:
+        """Where the first entry is that counts and is 0."""
+
+    def column_sums(self, B: Array) -> Array:
+        """``Σ_j B_j`` (1, r), the sums that all rows share; (0, r) where every row has its own."""
+
     def squared_error(self, A: Array, B: Array, team: Team) -> float:
         """``Σ ω (x - A Bᵀ)²`` entry by entry, in float64: one read of X, no cancellation."""
 
@@ -150,6 +171,9 @@ class _Complete:
     def exact_work(self, r: int) -> float:
         return 2.0 * self.n_entries * r
 
+    def column_sums(self, B: Array) -> Array:
+        return factors.column_moments(B)[:1].astype(B.dtype)
+
 
 class Dense(_Complete):
     """A C-contiguous float32 or float64 matrix, or (``along="columns"``) the transpose of one."""
@@ -196,6 +220,18 @@ class Dense(_Complete):
         if self.along == "rows":
             return SharedGram(partial(dense.rows_times, self.X, Bt), self.shape[0], B, self.shape[0])
         return SharedGram(partial(dense.columns_times, self.X, Bt), self.shape[0], B, COLUMNS_AT_ONCE)
+
+    def rows(self, lo: int, hi: int, zeros: bool) -> Iterator[tuple[int, int, Rows]]:
+        none, n = np.empty(0, np.int32), self.shape[1]
+        step = hi - lo if self.along == "rows" else max(ALIGNED, ROWS_COPIED // n)
+        for start in range(lo, hi, max(step, 1)):
+            stop = min(start + step, hi)
+            block = self.X[start:stop] if self.along == "rows" else np.ascontiguousarray(self.X[:, start:stop].T)
+            yield start, stop, Rows(np.arange(stop - start + 1) * n, none, block.reshape(-1), block[:0, 0])
+
+    @property
+    def first_zero(self) -> tuple[int, int] | None:
+        return None if self.X.min() > 0 else _place(int(np.argmin(self.X)), self.X.shape[1])
 
     def squared_error(self, A: Array, B: Array, team: Team) -> float:
         if self.along == "columns":
@@ -250,6 +286,27 @@ class Sparse(_Complete):
     def normal(self, B: Array) -> SharedGram:
         product = partial(sparse.rows_times, self.indptr, self.indices, self.values, B)
         return SharedGram(product, self.shape[0], B, self.shape[0])
+
+    def rows(self, lo: int, hi: int, zeros: bool) -> Iterator[tuple[int, int, Rows]]:
+        none, n = self.values[:0], self.shape[1]
+        if not zeros:
+            yield lo, hi, Rows(self.indptr[lo : hi + 1], self.indices, self.values, none)
+            return
+        step = max(1, ROWS_COPIED // n)
+        for start in range(lo, hi, step):
+            stop = min(start + step, hi)
+            block = np.zeros((stop - start, n), self.dtype)
+            stored = slice(self.indptr[start], self.indptr[stop])
+            counts = np.diff(self.indptr[start : stop + 1])
+            block[np.repeat(np.arange(stop - start), counts), self.indices[stored]] = self.values[stored]
+            yield start, stop, Rows(np.arange(stop - start + 1) * n, self.indices[:0], block.reshape(-1), none)
+
+    @property
+    def first_zero(self) -> tuple[int, int] | None:
+        for i in np.flatnonzero(np.diff(self.indptr) < self.shape[1]):
+            there = self.indices[self.indptr[i] : self.indptr[i + 1]]
+            return int(i), int(np.setdiff1d(np.arange(there.size + 1), there)[0])
+        return None if self.values.min() > 0 else _place(int(np.argmin(self.values)), self.shape[1])
 
     def squared_error(self, A: Array, B: Array, team: Team) -> float:
         Bt = np.ascontiguousarray(B.T)
@@ -362,6 +419,21 @@ class Observed:
     def normal(self, B: Array) -> RowGrams:
         return RowGrams(self, B)
 
+    def rows(self, lo: int, hi: int, zeros: bool) -> Iterator[tuple[int, int, Rows]]:
+        indptr, indices, values, weights = self.arrays
+        yield lo, hi, Rows(indptr[lo : hi + 1], indices, values, weights)
+
+    @property
+    def first_zero(self) -> tuple[int, int] | None:
+        indptr, indices, values, _ = self.arrays
+        if not values.size or values.min() > 0:
+            return None
+        p = int(np.argmin(values))
+        return int(np.searchsorted(indptr, p, side="right") - 1), int(indices[p])
+
+    def column_sums(self, B: Array) -> Array:
+        return B[:0]
+
     def squared_error(self, A: Array, B: Array, team: Team) -> float:
         return sum(team.map(lambda lo, hi: observed.squared_error(*self.arrays, A, B, lo, hi), self.slabs(A.shape[1])))
 
@@ -370,6 +442,10 @@ class Observed:
         mean = values.dtype.type(values.mean())
         centred = Sparse(indptr, indices, values - mean, self.shape)
         return np.asarray(_product(centred, B, team) + mean * B.sum(axis=0))
+
+
+def _place(p: int, n: int) -> tuple[int, int]:
+    return divmod(p, n)
 
 
 def _cut_evenly(m: int, work: float, least: int) -> list[Slab]:

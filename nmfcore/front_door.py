@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from nmfcore import missing, starts, validation
+from nmfcore import losses, missing, starts, validation
 from nmfcore._types import Array
 from nmfcore.compress import compressed
 from nmfcore.data import Data
@@ -32,7 +32,7 @@ from nmfcore.transform import solve_rows
 TOL = 2e-4
 MAX_ITER = 200
 
-_SOLVERS: dict[str, Solver] = {"hals": HALS(), "mu": MU()}
+_SOLVERS: dict[str, Solver] = {"auto": HALS(), "hals": HALS(), "mu": MU()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,8 @@ def factorize(
     X: object,
     rank: int,
     *,
-    solver: str | Solver = "hals",
-    loss: str = "frobenius",
+    solver: str | Solver = "auto",
+    loss: str | float = "frobenius",
     missing_values: object = None,
     mask: object = None,
     weights: object = None,
@@ -72,7 +72,8 @@ def factorize(
 ) -> Factorization:
     r"""Factorise a non-negative matrix: ``X ≈ W H`` with W and H non-negative.
 
-    Minimises ``½ Σ ω_ij (X_ij - (W H)_ij)² + l1·Σ + ½·l2·‖·‖²`` (of each factor) over the entries that count.
+    Minimises ``Σ ω_ij d(X_ij, (W H)_ij) + l1·Σ + ½·l2·‖·‖²`` (of each factor) over the entries that count, where ``d``
+    is half the squared error or another :mod:`β-divergence <nmfcore.losses>`.
 
     Parameters
     ----------
@@ -80,9 +81,12 @@ def factorize(
         Non-negative. Never modified. float32 stays float32; everything else is computed in float64.
     rank : int
         The number of components, r.
-    solver : {"hals", "mu"} or a solver such as ``nmfcore.solvers.HALS(sweeps=1, extrapolate=False)``
-    loss : {"frobenius"}
-        The loss of an entry: half its squared error.
+    solver : {"auto", "hals", "mu"} or a solver such as ``nmfcore.solvers.HALS(sweeps=1, extrapolate=False)``
+        ``"auto"`` is HALS where there is one (``"frobenius"``, ``"kullback-leibler"``), and else MU.
+    loss : {"frobenius", "kullback-leibler", "itakura-saito"} or float
+        The loss of an entry, by name or by its β: half its squared error (β = 2); the Kullback-Leibler divergence
+        (β = 1), for counts; that of Itakura and Saito (β = 0), for power spectra; or any β. For β <= 0 every entry
+        that counts must be positive.
     missing_values : None, nan, 0 or "unstored"
         What stands for an entry that was not observed and is left out of the loss. ``None``: all entries are
         data. ``np.nan``. ``0``: every zero, stored or not. ``"unstored"``: of a sparse X, what is not stored;
@@ -159,8 +163,8 @@ def factorize(
     array([1.2])
     """
     rank = validation.whole(rank, "rank", 1)
-    solver = _solver(solver)
-    validation.one_of(loss, "loss", ("frobenius",))
+    loss, beta = validation.beta(loss)
+    solver = _solver(solver, beta)
     penalties = tuple(map(Penalty, validation.factor_pair(l1, "l1"), validation.factor_pair(l2, "l2")))
     stop = _stop(tol, max_iter, max_time)
     validation.one_of(init, "init", starts.INITS)
@@ -180,8 +184,9 @@ def factorize(
     }
     run, scale = Run(), Scale()
     try:
-        read = missing.read(X, missing_values, mask, weights, validation.float_dtype(dtype))
+        read = missing.read(X, missing_values, mask, weights, validation.float_dtype(dtype), degree=beta)
         data, scale = read.data, read.scale
+        _check_zeros(data, loss, beta)
         _check_rank(rank, data, init, W, H)
         with Team(threads) as team, closing(_Watch(callback, bar, stop, scale)) as watch:
             W0, Ht0 = _start(data, scale, rank, init, W, H, rng, team)
@@ -189,9 +194,10 @@ def factorize(
                 _check_not_locked(solver, data, W0, Ht0)
             penalty_W, penalty_H = map(scale.penalty, penalties)
             fit = {"solver": solver, "penalty_W": penalty_W, "penalty_H": penalty_H, "team": team}
+            loss_of_data = losses.make(beta, data)
             if init == "compressed" or (init == "auto" and (W is None or H is None)):
-                W0, Ht0 = compressed(data, W0, Ht0, max_time=stop.max_time, **fit)  # type: ignore[arg-type]
-            solve(data, W0, Ht0, stop=stop, run=run, watch=watch, **fit)  # type: ignore[arg-type]
+                W0, Ht0 = compressed(data, W0, Ht0, loss=loss_of_data, max_time=stop.max_time, **fit)  # type: ignore[arg-type]
+            solve(data, W0, Ht0, loss=loss_of_data, stop=stop, run=run, watch=watch, **fit)  # type: ignore[arg-type]
     except KeyboardInterrupt as interrupt:
         interrupt.factorization = _result(run, scale, settings) if run.last else None  # type: ignore[attr-defined]
         raise
@@ -207,35 +213,60 @@ def factorize(
 
 def transform(f: Factorization, X: object, mask: object, weights: object, n_threads: int | None) -> Array:
     """:meth:`nmfcore.Factorization.transform`."""
+    loss, beta = validation.beta(f.settings["loss"])
     rule, float64 = f.settings["missing_values"], np.dtype(np.float64)  # normal equations square what is lost
     if validation.is_sparse(X) or rule != "unstored":
-        scaled = missing.read(X, rule, mask, weights, float64, least_rows=0, may_be_empty=True)
+        scaled = missing.read(X, rule, mask, weights, float64, least_rows=0, may_be_empty=True, degree=beta)
     else:  # a model of sparse ratings, asked about dense rows: what is not observed has no other sign than NaN
-        scaled = missing.read(X, np.nan, mask, weights, float64, least_rows=0, may_be_empty=True)
+        scaled = missing.read(X, np.nan, mask, weights, float64, least_rows=0, may_be_empty=True, degree=beta)
     if scaled.data.shape[1] != f.H.shape[1]:
         raise ValueError(f"X has {scaled.data.shape[1]} features, but the factorization expects {f.H.shape[1]}.")
+    _check_zeros(scaled.data, loss, beta)
     validation.check_values(f.H, "H")
     largest = float(f.H.max()) if f.H.size else 0.0
     k = int(np.frexp(largest)[1]) if largest > 0 else 0  # H scaled to about 1: its Gram matrix must not overflow
     Ht = np.ldexp(np.ascontiguousarray(f.H.T, dtype=float64), -k)
     s = 2 * scaled.scale.shift
-    weight = scaled.scale.weight_shift
-    l1, l2 = f.settings["l1"][0], f.settings["l2"][0]
-    penalty = Penalty(float(np.ldexp(l1, -k - s - weight)), float(np.ldexp(l2, -2 * k - weight)))
+    penalty = scaled.scale.row_penalty(Penalty(f.settings["l1"][0], f.settings["l2"][0]), k)
     with Team(_threads(n_threads)) as team:
-        W = solve_rows(scaled.data, Ht, penalty, team)
+        W = solve_rows(losses.make(beta, scaled.data), scaled.data, Ht, penalty, team)
     with np.errstate(over="ignore", under="ignore"):
         return np.ldexp(W, s - k).astype(f.H.dtype, copy=False)
 
 
-def _solver(solver: object) -> Solver:
+def _solver(solver: object, beta: float) -> Solver:
     if isinstance(solver, str):
-        return _SOLVERS[validation.one_of(solver, "solver", tuple(_SOLVERS))]
+        chosen = _SOLVERS[validation.one_of(solver, "solver", tuple(_SOLVERS))]
+        chosen = chosen if solver != "auto" or _handles(chosen, beta) else MU()
+        return _checked(chosen, beta)
     if isinstance(solver, type) or not all(
         hasattr(solver, name) for name in ("update", "sweeps_for", "extrapolate", "floor", "zeros_are_final")
     ):
-        raise TypeError(f"solver={solver!r} must be 'hals', 'mu', or an instance such as nmfcore.solvers.HALS().")
-    return solver  # type: ignore[return-value]
+        raise TypeError(
+            f"solver={solver!r} must be 'auto', 'hals', 'mu', or an instance such as nmfcore.solvers.HALS()."
+        )
+    return _checked(solver, beta)  # type: ignore[arg-type]
+
+
+def _handles(solver: Solver, beta: float) -> bool:
+    return beta == 2.0 or (hasattr(solver, "handles") and bool(solver.handles(beta)))
+
+
+def _checked(solver: Solver, beta: float) -> Solver:
+    if not _handles(solver, beta):
+        raise ValueError(f"{solver!r} does not minimise the β-divergence of β = {beta:g}: use solver='mu'.")
+    return solver
+
+
+def _check_zeros(data: Data, loss: str | float, beta: float) -> None:
+    """Refuse a zero where the loss of one is infinite."""
+    place = data.first_zero if beta <= 0.0 else None
+    if place is not None:
+        raise ValueError(
+            f"X[{place[0]}, {place[1]}] = 0, and with loss={loss!r} (β = {beta:g} <= 0) a zero is infinitely far from "
+            "any positive number. Leave zeros out (missing_values=0), add a small number to X, or use a loss with "
+            "β > 0, such as 'kullback-leibler'."
+        )
 
 
 def _stop(tol: object, max_iter: object, max_time: object) -> Stop:

@@ -58,6 +58,7 @@ def read(
     name: str = "X",
     least_rows: int = 1,
     may_be_empty: bool = False,
+    degree: float = 2.0,
 ) -> Scaled:
     """Check ``X`` and store the entries that count.
 
@@ -75,6 +76,8 @@ def read(
         0 allows a matrix without rows.
     may_be_empty : bool
         Whether a matrix without a single observed entry is allowed.
+    degree : float
+        That of the loss, β.
 
     Raises
     ------
@@ -94,7 +97,7 @@ def read(
     validation.check_size(data.shape, name, least_rows)
     if data.n_entries == 0 and not may_be_empty:
         raise ValueError(f"No observed entries: every entry of {name} is missing, so there is nothing to fit.")
-    return moderate(data)
+    return moderate(data, degree)
 
 
 # ---- dense --------------------------------------------------------------------------------------------------
@@ -259,13 +262,16 @@ def _at(there: Compressed, here: Compressed) -> Array:
 # ---- scale --------------------------------------------------------------------------------------------------
 
 
-def moderate(data: Data) -> Scaled:
+def moderate(data: Data, degree: float) -> Scaled:
     """Data scaled by a power of four where its largest entry is far from 1, so that nothing over- or underflows."""
     exponent = _exponent(data.values)
-    if abs(exponent) <= _SAFE_EXPONENT[data.dtype]:
-        return Scaled(data, Scale(0, data.weight_shift))
     shift = exponent // 2
-    return Scaled(data.with_values(np.ldexp(data.values, -2 * shift)), Scale(shift, data.weight_shift))
+    # Powers other than these round differently at another scale: there X is always worked on at the same one.
+    if degree in (0.0, 1.0, 2.0) and abs(exponent) <= _SAFE_EXPONENT[data.dtype]:
+        shift = 0
+    if shift == 0:
+        return Scaled(data, Scale(0, data.weight_shift, degree))
+    return Scaled(data.with_values(np.ldexp(data.values, -2 * shift)), Scale(shift, data.weight_shift, degree))
 
 
 def _moderate_weights(weights: Array, dtype: np.dtype[Any]) -> tuple[Array, int]:

@@ -15,10 +15,14 @@ from nmfcore.solvers.base import Penalty
 
 
 class Scale(NamedTuple):
-    """``X = inside · 4**shift`` and ``weights = inside · 2**weight_shift``, so a factor is ``inside · 2**shift``."""
+    """``X = inside · 4**shift`` and ``weights = inside · 2**weight_shift``, so a factor is ``inside · 2**shift``.
+
+    ``degree`` is that of the loss, β: ``c X`` and ``c x̂`` are ``c**degree`` times as far from each other.
+    """
 
     shift: int = 0
     weight_shift: int = 0
+    degree: float = 2.0
 
     def inward(self, A: Array) -> Array:
         """A factor as the arithmetic has it."""
@@ -29,13 +33,30 @@ class Scale(NamedTuple):
         return A if self.shift == 0 else np.ldexp(A, self.shift)
 
     def penalty(self, penalty: Penalty) -> Penalty:
-        """What weighs the same inside: the objective there is ``4**(2 shift) · 2**weight_shift`` times smaller."""
+        """What weighs the same inside, where the objective is divided by ``4**(degree·shift) · 2**weight_shift``."""
         return Penalty(
-            float(np.ldexp(penalty.l1, -3 * self.shift - self.weight_shift)),
-            float(np.ldexp(penalty.l2, -2 * self.shift - self.weight_shift)),
+            _times_power(penalty.l1, self.shift - self._exponent),
+            _times_power(penalty.l2, 2 * self.shift - self._exponent),
         )
 
     def objective(self, value: float) -> float:
         """The caller's objective; inf or 0 where float64 cannot hold it."""
-        with np.errstate(over="ignore", under="ignore"):
-            return float(np.ldexp(value, 4 * self.shift + self.weight_shift))
+        return _times_power(value, self._exponent)
+
+    def row_penalty(self, penalty: Penalty, k: int) -> Penalty:
+        """The same for rows of W where ``H = inside · 2**k`` is known, and ``W = inside · 2**(2 shift - k)``."""
+        unit = 2 * self.shift - k
+        return Penalty(
+            _times_power(penalty.l1, unit - self._exponent), _times_power(penalty.l2, 2 * unit - self._exponent)
+        )
+
+    @property
+    def _exponent(self) -> float:
+        return 2.0 * self.degree * self.shift + self.weight_shift
+
+
+def _times_power(value: float, exponent: float) -> float:
+    """``value · 2**exponent``, exactly if the exponent is whole."""
+    whole = int(np.floor(exponent))
+    with np.errstate(over="ignore", under="ignore"):
+        return float(np.ldexp(value * 2.0 ** (exponent - whole), whole))

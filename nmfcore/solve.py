@@ -27,18 +27,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from nmfcore._types import Array
 from nmfcore.data import Data
 from nmfcore.kernels import factors
+from nmfcore.losses import Loss
 from nmfcore.parallel import Team
 from nmfcore.solvers.base import Penalty, Solver, Step, half_step
-from nmfcore.stopping import Status, Stop, kkt_residual
-
-EXACT = 1e-9  # of Σ x²: below this the objective is recomputed at every iterate
-AFFORDABLE = 1e9  # flop; a sparse X may be so large that its unstored zeros cannot be gone through one by one
-REFRESH = 1e-3  # recompute the objective when it has fallen to this share of where it was last exact
+from nmfcore.stopping import Status, Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,42 +79,13 @@ class Momentum:
         self._t = 1.0
 
 
-class Objective:
-    """The value of the objective, carried along by exact differences."""
-
-    def __init__(self, data: Data, r: int, penalty_W: Penalty, penalty_H: Penalty, team: Team) -> None:
-        self._data, self._team = data, team
-        self._penalties = penalty_W, penalty_H
-        self._affordable = data.exact_work(r) <= max(AFFORDABLE, 20.0 * data.work(r))
-        self.value = self._reference = math.inf
-
-    def start(self, W: Array, Ht: Array, fit: float) -> None:
-        """Begin at ``½(Σ x² + fit)``, or entry by entry where that difference has lost too many digits."""
-        size = self._data.sum_squares
-        error = 0.5 * (size + fit)
-        if error < REFRESH * size and self._affordable:
-            error = 0.5 * self._data.squared_error(W, Ht, self._team)
-        self.value = self._reference = max(error, 0.0) + self._penalty(W, Ht)
-
-    def fall(self, amount: float, W: Array, Ht: Array) -> None:
-        """Go down by an exact amount to the value at ``(W, Ht)``."""
-        self.value = max(self.value - amount, 0.0)
-        # Close to an exact fit the steps of components that nearly repeat each other cancel in the sum.
-        if self._affordable and self.value < max(REFRESH * self._reference, EXACT * self._data.sum_squares):
-            exact = 0.5 * self._data.squared_error(W, Ht, self._team) + self._penalty(W, Ht)
-            self.value = self._reference = exact
-
-    def _penalty(self, W: Array, Ht: Array) -> float:
-        pairs = zip(self._penalties, (W, Ht), strict=True)
-        return sum((p.of(factors.column_moments(A)) for p, A in pairs), start=0.0)
-
-
 def solve(
     data: Data,
     W: Array,
     Ht: Array,
     *,
     solver: Solver,
+    loss: Loss,
     penalty_W: Penalty,
     penalty_H: Penalty,
     stop: Stop,
@@ -137,6 +103,8 @@ def solve(
         The start; not written to.
     solver : Solver
         What moves one factor.
+    loss : Loss
+        What is minimised.
     penalty_W, penalty_H : Penalty
         Added to the objective.
     stop : Stop
@@ -148,57 +116,57 @@ def solve(
     watch : callable
         Called with each iterate; True ends the fit.
     """
-    norm_X = math.sqrt(data.sum_squares)
-    # The share of decrease that is noise: each gradient carries an error of about eps·‖X‖.
-    noise = 4.0 * W.shape[1] * float(np.finfo(data.dtype).eps) ** 2 * data.sum_squares
-    objective = Objective(data, W.shape[1], penalty_W, penalty_H, team)
+    account = loss.account(data, W.shape[1], (penalty_W, penalty_H), team)
     momentum = Momentum()
+    # Multiplied by less than 1 for long, an entry is as long in coming back: there only growth is carried on.
+    floor = 1.0 if solver.zeros_are_final and loss.beta != 2.0 else solver.floor
     before: Array | None = None  # the W of the iteration before, not carried on
 
-    step_H = half_step(solver, data.T, Ht, W, penalty_H, team, move=False)
-    objective.start(W, Ht, step_H.fit)
-    rho_H, decrease, n_iter = step_H.before, math.inf, 0
+    def step_for_W(W: Array, Ht: Array, move: bool) -> Step:
+        return half_step(solver, loss.equations(data, Ht), data, W, penalty_W, team, move)
+
+    def step_for_H(Ht: Array, W: Array, move: bool = True) -> Step:
+        return half_step(solver, loss.equations(data.T, W), data.T, Ht, penalty_H, team, move)
+
+    step_H = step_for_H(Ht, W, move=False)
+    account.start(W, Ht, step_H)
+    rho_H, exact, decrease, n_iter = step_H.before, True, math.inf, 0
     while True:
-        step_W = half_step(solver, data, W, Ht, penalty_W, team, move=n_iter < stop.max_iter)
-        if not math.isfinite(objective.value):
-            raise FloatingPointError(_overflow(objective.value, n_iter))
-        squares_W, squares_H = factors.column_moments(W)[1], factors.column_moments(Ht)[1]
-        kkt = kkt_residual(step_W.before, rho_H, squares_W, squares_H, norm_X)
-        iterate = Iterate(W, Ht, objective.value, kkt, n_iter, time.perf_counter() - run.began)
+        step_W = step_for_W(W, Ht, n_iter < stop.max_iter)
+        account.look(step_W, W, Ht)
+        if not math.isfinite(account.value):
+            raise FloatingPointError(_overflow(account.value, n_iter))
+        kkt = account.kkt(step_W.before, rho_H, W, Ht)
+        if not exact and (kkt <= stop.tol or n_iter == stop.max_iter):  # what ends a fit is certified by a pass more
+            kkt = account.kkt(step_W.before, step_for_H(Ht, W, move=False).before, W, Ht)
+        iterate = Iterate(W, Ht, account.value, kkt, n_iter, time.perf_counter() - run.began)
         run.record(iterate)
-        ended = _ended(iterate, stop, stalled=decrease <= noise)
+        ended = _ended(iterate, stop, stalled=account.stalled(decrease, kkt))
         if watch(iterate):
             ended = ended or Status.CALLBACK
         if ended:
             run.status = ended
             return
 
-        plain, rise = step_W.A, 0.0
-        W = plain
+        plain = W = step_W.A
         if solver.extrapolate and before is not None:
-            W, rise = _carry_on(step_W, before, momentum.next(), solver.floor, data, penalty_W, team)
-        step_H = half_step(solver, data.T, Ht, W, penalty_H, team)
-        decrease = step_W.decrease - rise + step_H.decrease
+            W = _carry_on(plain, before, momentum.next(), floor)
+        step_H = step_for_H(Ht, W)
+        decrease = account.decrease(step_W, W, step_H)
         if W is not plain and not decrease >= 0.0:
             momentum.restart()
             W = plain
-            step_H = half_step(solver, data.T, Ht, W, penalty_H, team)
-            decrease = step_W.decrease + step_H.decrease
-        Ht, rho_H, before = step_H.A, step_H.after, plain
-        objective.fall(decrease, W, Ht)
+            step_H = step_for_H(Ht, W)
+            decrease = account.decrease(step_W, W, step_H)
+        Ht, before, exact = step_H.A, plain, step_H.after is not None
+        rho_H = step_H.before if step_H.after is None else step_H.after
+        account.fall(decrease, W, Ht)
         n_iter += 1
 
 
-def _carry_on(
-    step: Step, before: Array, momentum: float, floor: float, data: Data, penalty: Penalty, team: Team
-) -> tuple[Array, float]:
-    """``Y = W + momentum (W - before)``, and how far that raises the objective (often less than nothing)."""
-    if momentum == 0.0:
-        return step.A, 0.0
-    Y = factors.extrapolate(step.A, before, momentum, floor)
-    slabs = data.slabs(Y.shape[1])
-    rise = sum(team.map(lambda lo, hi: step.normal.change(step.A, Y, *penalty, lo, hi), slabs))
-    return Y, rise
+def _carry_on(A: Array, before: Array, momentum: float, floor: float) -> Array:
+    """``A + momentum (A - before)``."""
+    return A if momentum == 0.0 else factors.extrapolate(A, before, momentum, floor)
 
 
 def _ended(iterate: Iterate, stop: Stop, *, stalled: bool) -> Status | None:

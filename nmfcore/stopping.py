@@ -72,3 +72,39 @@ def kkt_residual(rho_W: Array, rho_H: Array, squares_W: Array, squares_H: Array,
     if rho == 0.0:
         return 0.0
     return float(np.sqrt(rho)) / size if size > 0.0 else float("inf")
+
+
+def relative_kkt(sums_W: Array, sums_H: Array, squares_W: Array, squares_H: Array) -> float:
+    r"""The same for a β-divergence, which has no curvature that holds everywhere.
+
+    The gradient of a factor has two parts, ``G = D - P``: with ``x̂ = W H``, for W,
+
+    .. math:: P_{it} = Σ_j ω_{ij} x_{ij} x̂_{ij}^{β-2} h_{tj}, \qquad
+        D_{it} = Σ_j ω_{ij} x̂_{ij}^{β-1} h_{tj} + l_1 + l_2 w_{it}.
+
+    An entry counts with ``ρ_it = |G_it|`` where it wants to grow, and else with ``min(G_it, D_it s_it)`` for the share
+    ``s_it = w_it D_it / Σ_s w_is D_is`` that it has in its row: an entry with next to no share may be as wrong as it
+    likes. The residual is the larger of ``‖ρ‖ / ‖min(P, D)‖`` for W and for H, with the columns of W and the rows of H
+    balanced. It is 0 exactly at a stationary point, and no scale of X changes it.
+
+    Parameters
+    ----------
+    sums_W, sums_H : ndarray (2, r)
+        ``Σ_i ρ_it²`` and ``Σ_i min(P, D)_it²`` of each column of W, and of each row of H.
+    squares_W, squares_H : ndarray (r,)
+        Squared norms of the columns of W and of the rows of H.
+
+    Returns
+    -------
+    float
+        0 at a stationary point; ``inf`` where there is nothing to compare with.
+    """
+    norms_W, norms_H = np.sqrt(squares_W), np.sqrt(squares_H)
+    both = (norms_W > 0) & (norms_H > 0)
+    scale = np.ones_like(norms_W)
+    scale[both] = norms_H[both] / norms_W[both]
+    worst = 0.0
+    for rho, size in ((sums_W / scale).sum(axis=1), (sums_H * scale).sum(axis=1)):
+        if rho > 0.0:
+            worst = max(worst, float(np.sqrt(rho / size)) if size > 0.0 else float("inf"))
+    return worst

@@ -7,6 +7,9 @@ system. So the two take turns: sweeps, then Newton's step on the support, until 
 would leave the feasible region ends at its boundary, where an entry leaves the support. Both only ever lower the
 objective and the second ends at the minimum for its support, so no support comes twice.
 
+Under Kullback-Leibler the rows take Newton's steps (:mod:`nmfcore.solvers.hals`) until their own residual is 1e-11,
+under another β-divergence multiplicative updates, at most 5000 each, until it is 1e-9.
+
 References
 ----------
 Lawson and Hanson, "Solving least squares problems", 1974, chapter 23 (the conditions, and the step cut short at the
@@ -15,21 +18,67 @@ boundary); Kim and Park, SISC 33, 2011 (supports found by exchange).
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from nmfcore._types import Array
-from nmfcore.data import Data
+from nmfcore.data import Data, Rows
+from nmfcore.kernels import divergence
 from nmfcore.kernels._jit import kernel
+from nmfcore.losses import Loss
 from nmfcore.parallel import Team
-from nmfcore.solvers.base import Penalty
+from nmfcore.solvers import MU, Penalty
 
+NEWTON_STEPS = 200  # of a row under Kullback-Leibler, as many as it takes
+UPDATES = 5000  # of a row under another divergence
+CLOSE = 1e-9  # the residual of such a row
 ROUNDS = 200
 SWEEPS = 10
 TOLERANCE = 1e-13  # of each entry of the gradient, relative to what it is made of
 
 
-def solve_rows(data: Data, Ht: Array, penalty: Penalty, team: Team) -> Array:
-    """The exact ``W`` (m, r) for ``Ht`` (n, r), both float64, as the data should be: normal equations square errors."""
+def solve_rows(loss: Loss, data: Data, Ht: Array, penalty: Penalty, team: Team) -> Array:
+    """The best ``W`` (m, r) for ``Ht`` (n, r), both float64, as the data should be: normal equations square errors."""
+    if loss.beta == 2.0:
+        return _least_squares(data, Ht, penalty, team)
+    W = np.zeros((data.shape[0], Ht.shape[1]))
+    equations = loss.equations(data, Ht)
+    solve = _newton if loss.beta == 1.0 else _multiply
+
+    def slab(lo: int, hi: int) -> None:
+        for start, stop, rows in data.rows(lo, hi, zeros=loss.beta != 1.0):
+            solve(equations, rows, penalty, W[start:stop])
+
+    team.map(slab, equations.slabs(Ht.shape[1], NEWTON_STEPS))
+    return W
+
+
+def _newton(e: Any, rows: Rows, penalty: Penalty, W: Array) -> None:
+    tally = np.zeros(4 * W.shape[1] + 2)
+    arrays = (*rows, e.B, e.Bt, e.D)
+    divergence.newton_rows(*arrays, W.copy(), *penalty, e.floor, 30, 1e-6, NEWTON_STEPS, 1e-11, W, tally)
+
+
+def _multiply(e: Any, rows: Rows, penalty: Penalty, W: Array) -> None:
+    """Multiplicative updates, of one row after the other, so that none waits for another or ends with it."""
+    r, solver = W.shape[1], MU(extrapolate=False)
+    for i in range(len(W)):
+        row = rows._replace(indptr=rows.indptr[i : i + 2])
+        x = row.values[row.indptr[0] : row.indptr[1]]
+        if not row.indices.size:  # dense: the products count columns from where the row begins
+            row = rows._replace(indptr=np.array([0, x.size]), values=x)
+        a, out = np.full((1, r), float(x.mean()) / r if x.size else 0.0), np.zeros((1, r))
+        for _ in range(UPDATES):
+            tally = np.zeros(4 * r + 2)
+            solver.descend(e, row, a, penalty, 1, out, tally)
+            if tally[:r].sum() <= CLOSE**2 * tally[r : 2 * r].sum():
+                break
+            a, out = out, a
+        W[i] = a
+
+
+def _least_squares(data: Data, Ht: Array, penalty: Penalty, team: Team) -> Array:
     m, r = data.shape[0], Ht.shape[1]
     normal = data.normal(Ht)
     W = np.zeros((m, r))

@@ -13,6 +13,8 @@ import numpy as np
 from nmfcore._types import Array
 from nmfcore.kernels import sparse as sparse_kernels
 
+LOSSES = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
+
 
 class Compressed(NamedTuple):
     """A checked matrix in compressed rows: sorted, without duplicates, dtype float32 or float64."""
@@ -66,6 +68,16 @@ def one_of(value: object, name: str, choices: tuple[str, ...]) -> str:
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name}={value!r} is not one of {', '.join(map(repr, choices))}.")
     return value
+
+
+def beta(loss: object) -> tuple[str | float, float]:
+    """A loss by its name or its β, as it is to be called, and β."""
+    if isinstance(loss, str):
+        return loss, LOSSES[one_of(loss, "loss", tuple(LOSSES))]
+    if isinstance(loss, (bool, np.bool_)) or not isinstance(loss, numbers.Real) or not math.isfinite(loss):
+        raise ValueError(f"loss={loss!r} is not one of {', '.join(map(repr, LOSSES))}, nor a finite number β.")
+    value = float(loss)
+    return next((name for name, known in LOSSES.items() if known == value), value), value
 
 
 def float_dtype(value: object) -> np.dtype[Any] | None:

@@ -1,7 +1,7 @@
 """One file per algorithm: its derivation, its settings, its half-step, and the loop that is the equation."""
 
-from nmfcore.solvers.base import Penalty, Solver, Step
+from nmfcore.solvers.base import DivergenceSolver, Penalty, Solver, Step
 from nmfcore.solvers.hals import HALS
 from nmfcore.solvers.mu import MU
 
-__all__ = ["HALS", "MU", "Penalty", "Solver", "Step"]
+__all__ = ["HALS", "MU", "DivergenceSolver", "Penalty", "Solver", "Step"]

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from nmfcore._types import Array
-from nmfcore.data import Data, Normal
-from nmfcore.parallel import Team
+from nmfcore.data import Data, Rows
+from nmfcore.parallel import Slab, Team
 
 
 class Penalty(NamedTuple):
@@ -34,6 +34,24 @@ class Penalty(NamedTuple):
         return total
 
 
+class Equations(Protocol):
+    """What a half-step minimises in the rows of ``A``, for one fixed ``B``: made by a loss."""
+
+    def slabs(self, r: int, sweeps: int) -> list[Slab]:
+        """How the rows are shared out."""
+
+    def tally(self, r: int) -> Array:
+        """Zeros, to add up over rows what a half-step reports."""
+
+    def move(
+        self, solver: Any, A: Array, lo: int, hi: int, penalty: Penalty, sweeps: int, out: Array, tally: Array
+    ) -> None:
+        """Let ``solver`` move the rows ``lo <= i < hi`` of ``A`` into ``out``."""
+
+    def report(self, out: Array, tally: Array) -> Step:
+        """What the sums over all rows say."""
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """What a half-step did.
@@ -42,27 +60,29 @@ class Step:
     ----------
     A : ndarray (m, r)
         The factor after the step.
-    normal : Normal
-        The equations the step was made with.
-    before, after : ndarray (r,)
-        ``Σ_i ρ_it²`` of each column, for the factor given and for the one returned; ``ρ`` as in
-        :func:`nmfcore.stopping.kkt_residual`.
+    equations : Equations
+        What the step was made with.
+    before : ndarray
+        Sums over the rows of the violation of the KKT conditions, by the factor given, as the loss has them.
+    after : ndarray or None
+        The same by the factor returned; None where that would take another pass.
+    value : float
+        What the factor given had of the objective: for the quadratics ``<A, A G> - 2 <A, C>``; with ``Σ ω x²`` added,
+        twice the loss. For other losses the loss itself, and the penalty of ``A``.
     decrease : float
-        How far the objective, penalty included, fell: a sum of exact differences of a quadratic.
-    fit : float
-        ``<A, A G> - 2 <A, C>`` of the factor given; with ``Σ ω x²`` added, twice the objective there.
+        How far the objective, penalty included, fell at least; for quadratics exactly.
     """
 
     A: Array
-    normal: Normal
+    equations: Any
     before: Array
-    after: Array
+    after: Array | None
+    value: float
     decrease: float
-    fit: float
 
 
 class Solver(Protocol):
-    """An algorithm: how the rows of one factor move, given their normal equations."""
+    """An algorithm: how the rows of one factor move."""
 
     @property
     def extrapolate(self) -> bool:
@@ -83,23 +103,39 @@ class Solver(Protocol):
         """Move the rows ``A`` (b, r) into ``out``, ``sweeps`` times, and add to ``tally`` (2 r + 2,)."""
 
 
+class DivergenceSolver(Solver, Protocol):
+    """A solver for other losses too."""
+
+    def handles(self, beta: float) -> bool:
+        """Whether it minimises this β-divergence."""
+
+    def descend(
+        self, equations: Any, rows: Rows, A: Array, penalty: Penalty, sweeps: int, out: Array, tally: Array
+    ) -> None:
+        """Move the rows ``A`` (b, r) into ``out``, and add to ``tally`` (4 r + 2,); with no sweeps only report."""
+
+
 def check_flag(name: str, value: object) -> None:
     """Refuse what is neither True nor False; ``"no"`` would count as True."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name}={value!r} must be True or False.")
 
 
-def half_step(solver: Solver, data: Data, A: Array, B: Array, penalty: Penalty, team: Team, move: bool = True) -> Step:
-    """Move ``A`` with ``B`` fixed; with ``move=False`` only report on ``A``.
+def half_step(
+    solver: Solver, equations: Equations, data: Data, A: Array, penalty: Penalty, team: Team, move: bool = True
+) -> Step:
+    """Move ``A`` by its equations; with ``move=False`` only report on it.
 
     Parameters
     ----------
     solver : Solver
         The algorithm.
+    equations : Equations
+        What a loss makes of the data and the factor that is fixed.
     data : Data
         The m×n matrix.
-    A, B : ndarray (m, r), (n, r)
-        The factor that moves and the one that is fixed; neither is written to.
+    A : ndarray (m, r)
+        The factor that moves; not written to.
     penalty : Penalty
         Of ``A``.
     team : Team
@@ -107,15 +143,14 @@ def half_step(solver: Solver, data: Data, A: Array, B: Array, penalty: Penalty, 
     """
     r = A.shape[1]
     sweeps = solver.sweeps_for(data, r) if move else 0
-    normal = data.normal(B)
     out = np.empty_like(A)
 
     def slab(lo: int, hi: int) -> Array:
-        tally = np.zeros(2 * r + 2)
-        for start, stop, C, G in normal.blocks(lo, hi):
-            solver.update(A[start:stop], C, G, penalty, sweeps, out[start:stop], tally)
+        tally = equations.tally(r)
+        equations.move(solver, A, lo, hi, penalty, sweeps, out, tally)
         return tally
 
-    moving = 2.0 * A.size * r * (sweeps + 2)
-    total: Any = sum(team.map(slab, data.slabs(r, moving)))  # in the order of the slabs: the same bits for any team
-    return Step(out, normal, total[:r], total[r : 2 * r], float(total[2 * r]), float(total[2 * r + 1]))
+    total: Any = sum(
+        team.map(slab, equations.slabs(r, sweeps))
+    )  # in the order of the slabs: the same bits for any team
+    return equations.report(out, total)

@@ -12,6 +12,16 @@ solver should have no zeros; and a positive entry is kept from falling below a t
 that had sunk out of reach could not come back and the limit need not be stationary (Gillis and Glineur, section 2;
 to stop on the way to a coordinate's minimum is still to descend).
 
+**Other β-divergences.** With ``P = Σ_j ω x x̂^{β-2} b_j`` and ``D = Σ_j ω x̂^{β-1} b_j``, whose difference ``D - P`` is
+the gradient, the same construction (Févotte and Idier) gives
+
+.. math:: a_t ← a_t \left( \frac{P_t}{D_t + l_1 + l_2 a_t} \right)^{γ(β)}, \qquad
+    γ = \tfrac{1}{2-β} \;(β < 1), \quad 1 \;(1 ≤ β ≤ 2), \quad \tfrac{1}{β-1} \;(β > 2).
+
+For β < 2 the penalty ``l2`` is not quite majorised by this: where an entry would grow so far that the majoriser with
+the true penalty rises, its growth is taken the square root of until that falls. Only growth is carried on by
+extrapolation there (Hien, Leplat and Gillis): an entry shrunk by it would be as slow in coming back.
+
 W is moved first and H then with the *new* W: moved at the same time from the same product, X = 1, w = h = 2 becomes
 ½, ½, then 2, 2, and so on for ever.
 
@@ -19,18 +29,20 @@ References
 ----------
 Lee and Seung, "Algorithms for non-negative matrix factorization", NIPS 2000, theorem 1. With missing entries every
 row has its own ``G`` and ``c``: Zhang, Wang, Ford and Makedon, "Learning from incomplete ratings using
-non-negative matrix factorization", SDM 2006.
+non-negative matrix factorization", SDM 2006. Févotte and Idier, Neural Computation 23, 2011, section 4.1 (β). Hien,
+Leplat and Gillis, "Block majorization minimization with extrapolation", 2024 (one-sided).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from nmfcore._types import Array
-from nmfcore.data import Data
+from nmfcore.data import Data, Rows
+from nmfcore.kernels import divergence
 from nmfcore.kernels._jit import kernel
 from nmfcore.solvers.base import Penalty, check_flag
 
@@ -39,7 +51,7 @@ FLOOR = 1e-16  # of the value an entry would have if its component stood alone
 
 @dataclass(frozen=True, slots=True)
 class MU:
-    """Multiplicative updates for the Frobenius loss.
+    """Multiplicative updates, for every β-divergence.
 
     ``MU(extrapolate=False)`` is the textbook algorithm, equal to scikit-learn's ``solver="mu"`` iterate by
     iterate. It needs many times the iterations of :class:`HALS`; it is here because it is what the literature
@@ -70,6 +82,22 @@ class MU:
     def sweeps_for(self, data: Data, r: int) -> int:
         """One update for each time the normal equations are formed."""
         return 1
+
+    def handles(self, beta: float) -> bool:
+        """Every β."""
+        return True
+
+    def descend(
+        self, equations: Any, rows: Rows, A: Array, penalty: Penalty, sweeps: int, out: Array, tally: Array
+    ) -> None:
+        """Multiply every row of ``A`` (b, r) by ``(P / D)^γ``, into ``out``."""
+        e, r = equations, A.shape[1]
+        P, own = np.empty_like(A), np.empty_like(A[: 0 if len(e.D) else len(A)])
+        tally[4 * r] += divergence.products(*rows, e.B, e.Bt, A, e.beta, e.floor, P, own)
+        D = e.D if len(e.D) else own
+        divergence.tally_violations(A, P, D, *penalty, tally[:r], tally[r : 2 * r])
+        _multiply(A, P, D, e.beta, *penalty, out, tally)
+        tally[2 * r : 4 * r] = np.nan  # not known without another pass
 
     def update(self, A: Array, C: Array, G: Array, penalty: Penalty, sweeps: int, out: Array, tally: Array) -> None:
         """Multiply every row of ``A`` (b, r), given ``C`` (b, r) and ``G`` (1 or b, r, r), into ``out``."""
@@ -118,3 +146,46 @@ def _multiply_rows(A: Array, C: Array, G: Array, l1: float, l2: float, sweeps: i
             tally[r + t] += rho * rho
             tally[2 * r] -= 0.5 * (new - old) * (slope + end)  # exact for a quadratic
             tally[2 * r + 1] += old * (slope - l1 - l2 * old - np.float64(c[t]))
+
+
+@kernel
+def _rise(u: float, p: float, d: float, a: float, beta: float, l1: float, l2: float) -> float:
+    """What the majoriser of a coordinate changes by, per ``a``, when that goes from ``a`` to ``u a`` (β < 2)."""
+    gain = np.log(u) if beta == 1.0 else (u ** (beta - 1.0) - 1.0) / (beta - 1.0)
+    loss = u - 1.0 if beta < 1.0 else (u**beta - 1.0) / beta
+    return float(d * loss - p * gain + l1 * (u - 1.0) + 0.5 * l2 * a * (u * u - 1.0))
+
+
+@kernel
+def _multiply(A: Array, P: Array, D: Array, beta: float, l1: float, l2: float, out: Array, tally: Array) -> None:
+    rows, r = A.shape
+    own = 1 if D.shape[0] == rows else 0
+    gamma = 1.0
+    if beta < 1.0:
+        gamma = 1.0 / (2.0 - beta)
+    elif beta > 2.0:
+        gamma = 1.0 / (beta - 1.0)
+    value = 0.0
+    for i in range(rows):
+        drive = 0.0
+        for t in range(r):
+            a, d = np.float64(A[i, t]), np.float64(D[i * own, t])
+            drive += a * np.float64(P[i, t])
+            value += a * (l1 + 0.5 * l2 * a)
+            if beta == 1.0:
+                value += a * d
+        for t in range(r):
+            a, p, d = np.float64(A[i, t]), np.float64(P[i, t]), np.float64(D[i * own, t])
+            pull = d + l1 + l2 * a
+            u = p / pull if pull > 0.0 else p - p + 1.0
+            if gamma != 1.0:
+                u = u**gamma
+            if u > 1.0 and l2 > 0.0 and beta < 2.0:
+                while u > 1.0 + 1e-15 and _rise(u, p, d, a, beta, l1, l2) > 0.0:
+                    u = np.sqrt(u)
+            new = a * u
+            least = np.float64(FLOOR * drive / pull) if pull > 0.0 else np.float64(0.0)
+            least = least if least < a else a
+            out[i, t] = new if new > least else least
+    tally[4 * r] += value
+    tally[4 * r + 1] = tally[4 * r]  # the update never raises it

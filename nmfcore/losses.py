@@ -1,0 +1,253 @@
+r"""What a fit minimises: half the squared error, or another β-divergence; and the account the loop keeps of it.
+
+.. math:: d_β(x | x̂) = \frac{x^β + (β-1) x̂^β - β x x̂^{β-1}}{β (β-1)}, \qquad
+    d_1 = x \log\frac{x}{x̂} - x + x̂, \qquad d_0 = \frac{x}{x̂} - \log\frac{x}{x̂} - 1;
+
+``d_2`` is half the squared error (Frobenius), ``d_1`` the Kullback-Leibler divergence, for counts, ``d_0`` that of
+Itakura and Saito, for power spectra, where only the ratio of x to x̂ matters.
+
+A loss makes of the data and the factor that is fixed the *equations* of the rows of the other, which a solver moves
+by. For the Frobenius loss these are normal equations, in which X no longer appears, and from which every difference
+of the objective follows exactly. The other divergences go through the entries each time: the value comes with every
+pass, of the factor that the pass was given.
+
+References
+----------
+Févotte and Idier, "Algorithms for nonnegative matrix factorization with the β-divergence", Neural Computation 23, 2011.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from nmfcore._types import Array
+from nmfcore.data import Data, Normal
+from nmfcore.kernels import factors
+from nmfcore.parallel import Slab, Team
+from nmfcore.solvers.base import Penalty, Step
+from nmfcore.stopping import kkt_residual, relative_kkt
+
+EXACT = 1e-9  # of Σ x²: below this the objective is recomputed at every iterate
+AFFORDABLE = 1e9  # flop; a sparse X may be so large that its unstored zeros cannot be gone through one by one
+RESIDUAL_NOISE = 1e4  # epsilons, of a KKT residual that rounding makes
+REFRESH = 1e-3  # recompute the objective when it has fallen to this share of where it was last exact
+
+
+def make(beta: float, data: Data) -> Loss:
+    """The loss of this β, for such data."""
+    if beta == 2.0:
+        return Frobenius()
+    # x̂ is kept above a tiny share of the largest x; the powers that are formed of it must not overflow.
+    bits = (100 if data.dtype == np.float32 else 800) / (2.0 + max(0.0, 1.0 - beta))
+    largest = float(data.values.max()) if data.values.size else 0.0
+    scale = 2 * (math.frexp(largest)[1] // 2) if largest > 0.0 else 0
+    return Divergence(beta, math.ldexp(1.0, scale - int(bits)))
+
+
+class Account(Protocol):
+    """The value of the objective, as the loop goes on."""
+
+    value: float
+
+    def start(self, W: Array, Ht: Array, step_H: Step) -> None:
+        """Begin at ``(W, Ht)``, which ``step_H`` looked at."""
+
+    def look(self, step_W: Step, W: Array, Ht: Array) -> None:
+        """Learn what there is to learn from a step for W that was given ``(W, Ht)``."""
+
+    def kkt(self, rho_W: Array, rho_H: Array, W: Array, Ht: Array) -> float:
+        """The KKT residual, from the sums of both half-steps."""
+
+    def decrease(self, step_W: Step, Y: Array, step_H: Step) -> float:
+        """How far the objective falls by going from W to ``Y`` instead of ``step_W.A``, and on by ``step_H``."""
+
+    def fall(self, amount: float, W: Array, Ht: Array) -> None:
+        """Go on to ``(W, Ht)``, that much lower."""
+
+    def stalled(self, decrease: float, kkt: float) -> bool:
+        """Whether a decrease as small as this is rounding, and nothing more is to be had."""
+
+
+class Loss(Protocol):
+    """A loss, and what the loop needs it for."""
+
+    @property
+    def beta(self) -> float:
+        """Which β-divergence it is."""
+
+    def equations(self, data: Data, B: Array) -> Any:
+        """The equations of the rows, for one fixed ``B``."""
+
+    def account(self, data: Data, r: int, penalties: tuple[Penalty, Penalty], team: Team) -> Account:
+        """An account of the objective."""
+
+
+# ---- half the squared error ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Frobenius:
+    """``½ (x - x̂)²``."""
+
+    beta: float = 2.0
+
+    def equations(self, data: Data, B: Array) -> Quadratics:
+        """The normal equations."""
+        return Quadratics(data, data.normal(B))
+
+    def account(self, data: Data, r: int, penalties: tuple[Penalty, Penalty], team: Team) -> Account:
+        """One that is carried along by exact differences."""
+        return CarriedAccount(data, r, penalties, team)
+
+
+class Quadratics:
+    """``½ aᵀ G a - cᵀ a`` for every row: the normal equations of the rows."""
+
+    def __init__(self, data: Data, normal: Normal) -> None:
+        self.data, self.normal = data, normal
+
+    def slabs(self, r: int, sweeps: int) -> list[Slab]:
+        return self.data.slabs(r, 2.0 * self.data.shape[0] * r * r * (sweeps + 2))
+
+    def tally(self, r: int) -> Array:
+        return np.zeros(2 * r + 2)
+
+    def move(
+        self, solver: Any, A: Array, lo: int, hi: int, penalty: Penalty, sweeps: int, out: Array, tally: Array
+    ) -> None:
+        for start, stop, C, G in self.normal.blocks(lo, hi):
+            solver.update(A[start:stop], C, G, penalty, sweeps, out[start:stop], tally)
+
+    def report(self, out: Array, tally: Array) -> Step:
+        r = out.shape[1]
+        return Step(out, self, tally[:r], tally[r : 2 * r], float(tally[2 * r + 1]), float(tally[2 * r]))
+
+    def change(self, A: Array, Y: Array, penalty: Penalty, team: Team) -> float:
+        """What the objective changes by when the rows go from ``A`` to ``Y``, exactly."""
+        slabs = self.data.slabs(A.shape[1])
+        return sum(team.map(lambda lo, hi: self.normal.change(A, Y, *penalty, lo, hi), slabs))
+
+
+class CarriedAccount:
+    """The value of the objective, carried along by exact differences."""
+
+    def __init__(self, data: Data, r: int, penalties: tuple[Penalty, Penalty], team: Team) -> None:
+        self._data, self._team, self._penalties = data, team, penalties
+        self._norm = math.sqrt(data.sum_squares)
+        self._affordable = data.exact_work(r) <= max(AFFORDABLE, 20.0 * data.work(r))
+        self.value = self._reference = math.inf
+        # The share of decrease that is noise: each gradient carries an error of about eps·‖X‖.
+        self._noise = 4.0 * r * float(np.finfo(data.dtype).eps) ** 2 * data.sum_squares
+
+    def start(self, W: Array, Ht: Array, step_H: Step) -> None:
+        """Begin at ``½(Σ x² + fit)``, or entry by entry where that difference has lost too many digits."""
+        size = self._data.sum_squares
+        error = 0.5 * (size + step_H.value)
+        if error < REFRESH * size and self._affordable:
+            error = 0.5 * self._data.squared_error(W, Ht, self._team)
+        self.value = self._reference = max(error, 0.0) + self._penalty(W, Ht)
+
+    def look(self, step_W: Step, W: Array, Ht: Array) -> None:
+        """Nothing: what the step will have done is known already."""
+
+    def kkt(self, rho_W: Array, rho_H: Array, W: Array, Ht: Array) -> float:
+        return kkt_residual(rho_W, rho_H, factors.column_moments(W)[1], factors.column_moments(Ht)[1], self._norm)
+
+    def decrease(self, step_W: Step, Y: Array, step_H: Step) -> float:
+        rise = 0.0
+        if Y is not step_W.A:
+            rise = step_W.equations.change(step_W.A, Y, self._penalties[0], self._team)
+        return step_W.decrease - rise + step_H.decrease
+
+    def stalled(self, decrease: float, kkt: float) -> bool:
+        return decrease <= self._noise
+
+    def fall(self, amount: float, W: Array, Ht: Array) -> None:
+        self.value = max(self.value - amount, 0.0)
+        # Close to an exact fit the steps of components that nearly repeat each other cancel in the sum.
+        if self._affordable and self.value < max(REFRESH * self._reference, EXACT * self._data.sum_squares):
+            exact = 0.5 * self._data.squared_error(W, Ht, self._team) + self._penalty(W, Ht)
+            self.value = self._reference = exact
+
+    def _penalty(self, W: Array, Ht: Array) -> float:
+        pairs = zip(self._penalties, (W, Ht), strict=True)
+        return sum((p.of(factors.column_moments(A)) for p, A in pairs), start=0.0)
+
+
+# ---- other divergences --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """``d_β(x | x̂)``, with ``x̂`` kept above ``floor``: a tiny share of the largest x."""
+
+    beta: float
+    floor: float
+
+    def equations(self, data: Data, B: Array) -> Divergences:
+        """The entries themselves, with ``B``."""
+        return Divergences(data, B, self.beta, self.floor)
+
+    def account(self, data: Data, r: int, penalties: tuple[Penalty, Penalty], team: Team) -> Account:
+        """One that reads what each pass has found."""
+        return MeasuredAccount(data, penalties)
+
+
+class Divergences:
+    """The divergence of every row from what ``B`` makes of it; ``D`` is ``Σ_j B_j`` where all rows share that."""
+
+    def __init__(self, data: Data, B: Array, beta: float, floor: float) -> None:
+        self.data, self.B, self.beta, self.floor = data, B, beta, floor
+        self.Bt = np.ascontiguousarray(B.T)
+        self.D = data.column_sums(B) if beta == 1.0 else B[:0]
+
+    def slabs(self, r: int, sweeps: int) -> list[Slab]:
+        entries = self.data.values.size if self.beta == 1.0 else self.data.n_entries
+        return self.data.slabs(r, entries * (r * (r + 1.0 if sweeps > 1 else 4.0) + 40.0))
+
+    def tally(self, r: int) -> Array:
+        return np.zeros(4 * r + 2)
+
+    def move(
+        self, solver: Any, A: Array, lo: int, hi: int, penalty: Penalty, sweeps: int, out: Array, tally: Array
+    ) -> None:
+        for start, stop, rows in self.data.rows(lo, hi, zeros=self.beta != 1.0):
+            solver.descend(self, rows, A[start:stop], penalty, sweeps, out[start:stop], tally)
+
+    def report(self, out: Array, tally: Array) -> Step:
+        r = out.shape[1]
+        before, after = tally[: 2 * r].reshape(2, r), tally[2 * r : 4 * r].reshape(2, r)
+        value, least = float(tally[4 * r]), float(tally[4 * r + 1])
+        return Step(out, self, before, None if np.isnan(after[0, 0]) else after, value, value - least)
+
+
+class MeasuredAccount:
+    """The value of the objective as the passes over the data find it."""
+
+    def __init__(self, data: Data, penalties: tuple[Penalty, Penalty]) -> None:
+        self._penalties = penalties
+        self._eps = float(np.finfo(data.dtype).eps)
+        self.value = math.inf
+
+    def start(self, W: Array, Ht: Array, step_H: Step) -> None:
+        """Nothing: the first step for W will tell."""
+
+    def look(self, step_W: Step, W: Array, Ht: Array) -> None:
+        self.value = step_W.value + self._penalties[1].of(factors.column_moments(Ht))
+
+    def kkt(self, rho_W: Array, rho_H: Array, W: Array, Ht: Array) -> float:
+        return relative_kkt(rho_W, rho_H, factors.column_moments(W)[1], factors.column_moments(Ht)[1])
+
+    def decrease(self, step_W: Step, Y: Array, step_H: Step) -> float:
+        return self.value - (step_H.value - step_H.decrease + self._penalties[0].of(factors.column_moments(Y)))
+
+    def fall(self, amount: float, W: Array, Ht: Array) -> None:
+        """Nothing: the next step for W will tell."""
+
+    def stalled(self, decrease: float, kkt: float) -> bool:
+        # The value carries rounding of its own size: near the end only the residual still tells progress.
+        return decrease <= 0.0 and kkt <= RESIDUAL_NOISE * self._eps

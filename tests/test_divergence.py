@@ -1,0 +1,345 @@
+"""Losses other than the squared error: β-divergences, by scikit-learn and formulas written out here."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.optimize
+import scipy.sparse as sp
+from sklearn.decomposition import non_negative_factorization
+from sklearn.decomposition._nmf import _beta_divergence
+
+import nmfcore
+from nmfcore.kernels import divergence
+from nmfcore.solvers import HALS, MU
+
+BETAS = [-1.0, 0.0, 0.5, 1.0, 1.5, 3.0]
+KL = "kullback-leibler"
+M, N, R = 14, 11, 3
+
+
+def problem(beta: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.RandomState(seed)
+    X = rng.random_sample((M, N)) + 0.1
+    if beta > 0:
+        X[rng.random_sample((M, N)) < 0.3] = 0.0
+    return X, rng.random_sample((M, R)) + 0.1, rng.random_sample((R, N)) + 0.1
+
+
+def counts(m: int = 30, n: int = 20, r: int = 4, seed: int = 0) -> np.ndarray:
+    rng = np.random.RandomState(seed)
+    return np.floor(rng.random_sample((m, r)) @ rng.random_sample((r, n)) * 6)
+
+
+MASK = np.random.RandomState(7).random_sample((M, N)) < 0.8
+STORED = {
+    "dense": lambda X: {"X": X},
+    "csr": lambda X: {"X": sp.csr_array(X)},
+    "masked": lambda X: {"X": X, "mask": MASK[: X.shape[0], : X.shape[1]]},
+    "weighted": lambda X: {"X": X, "weights": 0.5 + np.random.RandomState(3).random_sample(X.shape)},
+}
+SOLVERS = [(1.0, HALS()), (1.0, HALS(extrapolate=False, sweeps=1)), *((b, MU()) for b in BETAS)]
+
+
+def fit(X: Any, rank: int = R, **options: Any) -> nmfcore.Factorization:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", nmfcore.ConvergenceWarning)
+        return nmfcore.factorize(**({"X": X, "rank": rank, "random_state": 0} | options))
+
+
+def d_beta(x: np.ndarray, y: np.ndarray, beta: float) -> np.ndarray:
+    positive, y = np.where(x > 0, x, 1.0), np.maximum(y, 1e-120)
+    if beta == 1:
+        return np.where(x > 0, x * np.log(positive / y), 0) - x + y
+    if beta == 0:
+        return x / y - np.log(x / y) - 1
+    power = np.where(x > 0, positive**beta, 0)
+    return (power + (beta - 1) * y**beta - beta * x * y ** (beta - 1)) / (beta * (beta - 1))
+
+
+def objective(X, W, H, beta, weights=1.0, l1=0.0, l2=0.0) -> float:
+    penalty = sum(l1 * A.sum() + 0.5 * l2 * (A**2).sum() for A in (W, H))
+    return float(np.sum(weights * d_beta(X, W @ H, beta)) + penalty)
+
+
+def kkt(X, W, H, beta, weights=1.0, l1=0.0, l2=0.0) -> float:
+    """The residual as the documentation has it, in plain NumPy."""
+    V = np.maximum(W @ H, 1e-120)
+    omega = weights * np.ones_like(X)
+    scale = np.maximum(np.linalg.norm(H, axis=1), 1e-300) / np.maximum(np.linalg.norm(W, axis=0), 1e-300)
+    worst = 0.0
+    for P, D, A, s in (
+        ((omega * X * V ** (beta - 2)) @ H.T, (omega * V ** (beta - 1)) @ H.T, W, scale),
+        ((omega * X * V ** (beta - 2)).T @ W, (omega * V ** (beta - 1)).T @ W, H.T, 1 / scale),
+    ):
+        D = D + l1 + l2 * A
+        share = A * D / np.maximum((A * D).sum(axis=1, keepdims=True), 1e-300)
+        rho, size = np.where(D < P, P - D, np.minimum(D - P, D * share)), np.minimum(P, D)
+        worst = max(worst, np.sqrt((rho**2 / s).sum() / (size**2 / s).sum()))
+    return worst
+
+
+# ---- the arithmetic ---------------------------------------------------------------------------------------------
+
+
+def test_log_and_exp_are_numpys():
+    rng = np.random.RandomState(0)
+    x = np.concatenate([np.exp(rng.uniform(-700, 700, 3000)), rng.uniform(0.5, 2, 3000), 2.0 ** np.arange(-1022, 1023)])
+    ours = np.array([divergence.log(v) for v in x])
+    np.testing.assert_array_less(np.abs(ours - np.log(x)), 2 * np.spacing(np.abs(np.log(x))) + 1e-300)
+    x = rng.uniform(-690, 690, 3000)
+    np.testing.assert_allclose([divergence.exp(v) for v in x], np.exp(x), rtol=5e-16)
+    assert np.isfinite([divergence.exp(v) for v in (-1e300, 1e300)]).all()
+
+
+@pytest.mark.parametrize("storage", ["dense", "csr"])
+@pytest.mark.parametrize("penalty", [(0.0, 0.0), (0.1, 0.05)], ids=["plain", "penalised"])
+@pytest.mark.parametrize("beta", [*BETAS, 2.0])
+def test_mu_equals_scikit_learn_iterate_by_iterate(beta, storage, penalty):
+    X, W, H = problem(beta)
+    A = X if storage == "dense" else sp.csr_array(X)
+    l1, l2 = penalty
+    theirs: dict[str, Any] = {"alpha_W": 0.0}
+    if l1:
+        theirs = {"alpha_W": (l1 + l2) / N, "alpha_H": (l1 + l2) / M, "l1_ratio": l1 / (l1 + l2)}
+    for n_iter in (1, 2, 10):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            w, h, _ = non_negative_factorization(
+                A, W.copy(), H.copy(), n_components=R, init="custom", solver="mu", beta_loss=beta, max_iter=n_iter,
+                tol=0, **theirs,
+            )  # fmt: skip
+        solver = MU(extrapolate=False)
+        f = fit(A, W=W, H=H, loss=beta, solver=solver, max_iter=n_iter, tol=0, l1=l1, l2=l2)
+        np.testing.assert_allclose(f.W, w, rtol=1e-10)
+        np.testing.assert_allclose(f.H, h, rtol=1e-10)
+        assert f.objective == pytest.approx(objective(X, w, h, beta, l1=l1, l2=l2), rel=1e-9)
+
+
+@pytest.mark.parametrize("storage", STORED)
+@pytest.mark.parametrize(("beta", "solver"), SOLVERS, ids=str)
+def test_objective_and_residual_are_true_and_never_rise(beta, solver, storage):
+    X, _, _ = problem(beta)
+    given = STORED[storage](X)
+    weights = given.get("weights", given.get("mask", 1.0))
+    for l1, l2 in ((0.0, 0.0), (0.1, 0.2)):
+        f = fit(**given, loss=beta, solver=solver, tol=0, max_iter=25, l1=l1, l2=l2)
+        assert f.objective == pytest.approx(objective(X, f.W, f.H, beta, weights, l1, l2), rel=1e-9)
+        assert f.kkt == pytest.approx(kkt(X, f.W, f.H, beta, weights, l1, l2), rel=1e-6)
+        assert (np.diff(f.history.objective) <= 1e-12 * f.history.objective[0]).all()
+        if not l1 and storage in ("dense", "csr"):
+            assert f.objective == pytest.approx(_beta_divergence(X, f.W, f.H, beta), rel=1e-5)
+
+
+def test_a_large_ridge_does_not_make_updates_rise():
+    """scikit-learn's formula with l2 in the denominator is no majoriser; where it overshoots, ours is cut short."""
+    X, W, H = problem(1.0)
+    for l2 in (1.0, 10.0, 100.0):
+        for beta in (0.0, 1.0, 1.5):
+            f = fit(X + 0.1, W=0.01 * W, H=0.01 * H, loss=beta, solver=MU(extrapolate=False), l2=l2, max_iter=30, tol=0)
+            assert (np.diff(f.history.objective) <= 1e-12 * f.history.objective[0]).all()
+
+
+# ---- equivalences -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("beta", "solver"), SOLVERS, ids=str)
+def test_every_storage_gives_the_same_factors(beta, solver):
+    X, W, H = problem(beta)
+    options = {"W": W, "H": H, "loss": beta, "solver": solver, "tol": 0, "max_iter": 8}
+    whole = np.ones(X.shape, bool)
+    dense = fit(X, **options)
+    weighted = fit(X, weights=np.full(X.shape, 2.0), **options)  # an Observed that has every entry
+    np.testing.assert_allclose(weighted.W, dense.W, rtol=1e-9, atol=1e-12)
+    assert weighted.objective == pytest.approx(2 * dense.objective, rel=1e-10)
+    for other in (fit(sp.csr_array(X), **options), fit(X, mask=whole, **options), fit(np.asfortranarray(X), **options)):
+        np.testing.assert_allclose(other.W, dense.W, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(other.H, dense.H, rtol=1e-9, atol=1e-12)
+    stored = sp.csr_array(np.where(X == 0, 5.0, X))
+    stored.data[stored.data == 5.0] = 0.0  # zeros, stored
+    np.testing.assert_allclose(fit(stored, **options).W, dense.W, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(("beta", "solver"), SOLVERS, ids=str)
+def test_what_is_missing_is_never_read(beta, solver):
+    X, W, H = problem(beta)
+    options = {"W": W, "H": H, "loss": beta, "solver": solver, "tol": 0, "max_iter": 5}
+    f = fit(X, mask=MASK, **options)
+    garbage = np.where(MASK, X, np.random.RandomState(5).choice([np.nan, -1.0, np.inf, 0.0, 1e300], X.shape))
+    for g in (fit(garbage, mask=MASK, **options), fit(X, weights=MASK.astype(float), **options)):
+        np.testing.assert_array_equal(f.W, g.W)
+        assert f.objective == g.objective
+
+
+@pytest.mark.parametrize("storage", ["dense", "csr", "masked"])
+@pytest.mark.parametrize(("beta", "solver"), SOLVERS, ids=str)
+def test_a_power_of_four_scales_the_result_exactly(beta, solver, storage):
+    X, _, _ = problem(beta)
+    options = {"loss": beta, "solver": solver, "tol": 0, "max_iter": 6}
+    f = fit(**STORED[storage](X), **options)
+    for j in (-480, -3, 2, 480):
+        g = fit(**STORED[storage](np.ldexp(X, 2 * j)), **options)
+        np.testing.assert_array_equal(g.W, np.ldexp(f.W, j))
+        np.testing.assert_array_equal(g.H, np.ldexp(f.H, j))
+        assert g.kkt == f.kkt
+        with np.errstate(over="ignore", under="ignore"):
+            factor = np.float64(2.0) ** (2 * j * beta)
+        if 0 < factor < np.inf:
+            assert g.objective == pytest.approx(factor * f.objective, rel=1e-14)
+
+
+@pytest.mark.parametrize("storage", ["dense", "csr", "masked"])
+@pytest.mark.parametrize(("beta", "solver"), [(1.0, HALS()), (1.0, MU()), (0.5, MU())], ids=str)
+def test_any_number_of_threads_gives_the_same_bits(beta, solver, storage):
+    rng = np.random.RandomState(0)
+    X = np.floor(4 * rng.random_sample((900, 700)) ** 3)
+    given = {"dense": {"X": X}, "csr": {"X": sp.csr_array(X)}, "masked": {"X": X, "mask": X < 3}}[storage]
+    one, three = (
+        fit(**given, rank=5, loss=beta, solver=solver, tol=0, max_iter=2, n_threads=k) for k in (1, 3)
+    )  # fmt: skip
+    np.testing.assert_array_equal(one.W, three.W)
+    np.testing.assert_array_equal(one.history.objective, three.history.objective)
+    np.testing.assert_array_equal(one.history.kkt, three.history.kkt)
+
+
+@pytest.mark.parametrize(("beta", "solver"), [(1.0, HALS()), (1.0, MU()), (0.0, MU()), (1.5, MU())], ids=str)
+def test_float32_is_near_float64(beta, solver):
+    X = counts() + (0.1 if beta <= 0 else 0.0)
+    double, single = (
+        fit(X, 4, loss=beta, solver=solver, dtype=dtype, max_iter=60, tol=0) for dtype in (float, np.float32)
+    )
+    assert single.W.dtype == np.float32
+    assert single.objective == pytest.approx(double.objective, rel=0.02)
+    assert single.objective == pytest.approx(
+        objective(X, single.W.astype(float), single.H.astype(float), beta), rel=1e-3
+    )
+
+
+# ---- where it ends ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("storage", ["dense", "csr", "weighted"])
+def test_newton_arrives(storage):
+    f = fit(**STORED[storage](counts(M, N)), loss=KL, tol=1e-9, max_iter=2000)
+    assert f.status is nmfcore.Status.CONVERGED
+    assert f.kkt <= 1e-9
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 1.0, 1.5])
+def test_rows_for_a_known_H_are_the_best_ones(beta):
+    X = counts() + (0.5 if beta <= 0 else 0.0)
+    f = fit(X, 4, loss=beta, max_iter=100, tol=0)
+    new = X[:6] + 1.0
+    W = f.transform(new)
+    np.testing.assert_array_equal(f.transform(new[2:4]), W[2:4])  # each row by itself
+    for x, w in zip(new, W, strict=True):
+        best = min(
+            scipy.optimize.minimize(
+                lambda a, x=x: np.sum(d_beta(x, np.maximum(a @ f.H, 1e-12), beta)), start, method="L-BFGS-B",
+                bounds=[(1e-12, None)] * 4, options={"maxiter": 3000, "ftol": 1e-15, "gtol": 1e-10},
+            ).fun
+            for start in (np.ones(4), w + 1e-6)
+        )  # fmt: skip
+        ours = np.sum(d_beta(x, np.maximum(w @ f.H, 1e-12), beta))
+        assert ours <= best * (1 + 1e-6) + 1e-9
+
+
+def test_newton_and_multiplicative_rows_agree():
+    X = counts()
+    f = fit(X, 4, loss=KL, max_iter=200, tol=1e-10)
+    g = fit(X, 4, loss=KL, max_iter=200_000, tol=1e-7, solver="mu", W=f.W + 1e-3, H=f.H + 1e-3)
+    assert g.objective == pytest.approx(f.objective, rel=1e-5)
+
+
+def test_newton_leaves_zeros():
+    X = counts()
+    f = fit(X, 4, loss=KL, max_iter=300, tol=1e-8)
+    for W, H in ((np.zeros((30, 4)), f.H), (f.W, np.zeros((4, 20)))):
+        g = fit(X, 4, loss=KL, W=W, H=H, max_iter=300, tol=1e-8)
+        assert g.objective == pytest.approx(f.objective, rel=1e-6)
+    half = f.W.copy()
+    half[:, :2] = 0.0
+    assert fit(X, 4, loss=KL, W=half, H=f.H, max_iter=300, tol=1e-8).objective == pytest.approx(f.objective, rel=1e-6)
+
+
+@pytest.mark.parametrize("init", ["nndsvd", "nndsvda"])
+@pytest.mark.parametrize("solver", ["hals", "mu"])
+def test_other_starts(init, solver):
+    f = fit(counts(), 4, loss=KL, init=init, solver=solver, max_iter=50, tol=0)
+    assert np.isfinite(f.objective)
+    assert (np.diff(f.history.objective) <= 1e-12 * f.history.objective[0]).all()
+
+
+# ---- faults -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("beta", [0.0, -0.5, "itakura-saito"])
+def test_a_zero_where_its_loss_is_infinite(beta):
+    X = counts(5, 4) + 1.0
+    X[3, 2] = 0.0
+    stored = sp.csr_array(X + 1.0)
+    stored.data[stored.data == 1.0] = 0.0
+    for A in (X, sp.csr_array(X), stored):
+        with pytest.raises(ValueError, match=r"X\[3, 2\] = 0, .*missing_values=0"):
+            fit(A, 2, loss=beta)
+    with pytest.raises(ValueError, match=r"X\[3, 2\] = 0"):
+        fit(X, 2, loss=beta, mask=np.where(X[0, 0] == X, X == 0, True))
+    f = fit(X, 2, loss=beta, missing_values=0)
+    assert np.isfinite(f.objective)
+    with pytest.raises(ValueError, match=r"X\[0, 1\] = 0"):
+        f.__class__(**{**vars(f), "settings": f.settings | {"missing_values": None}}).transform([[1.0, 0.0, 1.0, 1.0]])
+
+
+@pytest.mark.parametrize(("beta", "solver"), [s for s in SOLVERS if s[0] > 0], ids=str)
+def test_rows_and_columns_of_zeros_and_tiny_numbers(beta, solver):
+    X = counts()
+    X[3], X[:, 5] = 0.0, 0.0
+    X[4, 6], X[7, 8], X[9] = 1e-300, 1e-30, 1e-20
+    for A in (X, sp.csr_array(X)):
+        f = fit(A, 4, loss=beta, solver=solver, max_iter=50, tol=0)
+        assert np.isfinite(f.W).all()
+        assert np.isfinite(f.H).all()
+        assert (np.diff(f.history.objective) <= 1e-12 * f.history.objective[0]).all()
+        assert (f.W @ f.H)[3].max() < 1e-2
+    f = fit(np.zeros((4, 3)), 2, loss=beta, solver=solver)
+    assert f.objective < 1e-40
+
+
+def test_unknown_losses_and_solvers_that_do_not_fit():
+    for loss in ("kl", None, np.nan, True):
+        with pytest.raises(ValueError, match=r"loss=.* is not one of 'frobenius', 'kullback-leibler'"):
+            fit([[1.0]], 1, loss=loss)
+    with pytest.raises(ValueError, match=r"HALS.* does not minimise .* β = 0: use solver='mu'"):
+        fit([[1.0]], 1, loss="itakura-saito", solver="hals")
+    assert fit([[1.0]], 1, loss=0.5).settings["solver"] == "MU(extrapolate=True)"
+    assert fit([[1.0]], 1, loss=1).settings["loss"] == KL
+
+
+def test_the_loss_is_kept_in_the_file(tmp_path):
+    for loss in (KL, 0.5):
+        f = fit(counts(), 3, loss=loss)
+        f.save(tmp_path / "f.npz")
+        g = nmfcore.load(tmp_path / "f.npz")
+        assert g.settings["loss"] == loss
+        np.testing.assert_array_equal(g.transform(counts()[:2]), f.transform(counts()[:2]))
+
+
+@pytest.mark.parametrize("solver", ["hals", "mu"])
+def test_nothing_stored(solver):
+    f = fit(sp.csr_array((6, 5)), 2, loss=KL, solver=solver)
+    assert f.objective < 1e-40
+
+
+@pytest.mark.parametrize(("m", "n", "r"), [(5, 3, 6), (9, 1030, 5), (1, 600, 4)])
+def test_every_size_of_block(m, n, r):
+    """Rows in fours, columns in stretches, components in fours: none of them need divide the shape."""
+    rng = np.random.RandomState(0)
+    X, W, H = rng.random_sample((m, n)), rng.random_sample((m, r)) + 0.1, rng.random_sample((r, n)) + 0.1
+    for beta in (1.0, 0.5):
+        f = fit(X, r, loss=beta, W=W, H=H, solver=MU(extrapolate=False), max_iter=1, tol=0)
+        V = W @ H
+        w = W * (((X * V ** (beta - 2)) @ H.T) / (V ** (beta - 1) @ H.T)) ** (1 if beta == 1 else 1 / (2 - beta))
+        np.testing.assert_allclose(f.W, w, rtol=1e-10)
