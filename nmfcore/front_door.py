@@ -32,6 +32,9 @@ from nmfcore.transform import solve_rows
 TOL = 2e-4
 MAX_ITER = 200
 
+# Kullback-Leibler: a Newton model takes rank² flop an entry, a multiplicative update 4 rank.
+MOST_NEWTON = 32
+
 _SOLVERS: dict[str, Solver] = {"auto": HALS(), "hals": HALS(), "mu": MU()}
 
 
@@ -82,7 +85,8 @@ def factorize(
     rank : int
         The number of components, r.
     solver : {"auto", "hals", "mu"} or a solver such as ``nmfcore.solvers.HALS(sweeps=1, extrapolate=False)``
-        ``"auto"`` is HALS where there is one (``"frobenius"``, ``"kullback-leibler"``), and else MU.
+        ``"auto"`` is HALS where there is one (``"frobenius"``, and ``"kullback-leibler"`` up to rank 32, from where on
+        its models cost more than they save), and else MU.
     loss : {"frobenius", "kullback-leibler", "itakura-saito"} or float
         The loss of an entry, by name or by its β: half its squared error (β = 2); the Kullback-Leibler divergence
         (β = 1), for counts; that of Itakura and Saito (β = 0), for power spectra; or any β. For β <= 0 every entry
@@ -164,7 +168,7 @@ def factorize(
     """
     rank = validation.whole(rank, "rank", 1)
     loss, beta = validation.beta(loss)
-    solver = _solver(solver, beta)
+    solver = _solver(solver, beta, rank)
     penalties = tuple(map(Penalty, validation.factor_pair(l1, "l1"), validation.factor_pair(l2, "l2")))
     stop = _stop(tol, max_iter, max_time)
     validation.one_of(init, "init", starts.INITS)
@@ -234,10 +238,11 @@ def transform(f: Factorization, X: object, mask: object, weights: object, n_thre
         return np.ldexp(W, s - k).astype(f.H.dtype, copy=False)
 
 
-def _solver(solver: object, beta: float) -> Solver:
+def _solver(solver: object, beta: float, rank: int) -> Solver:
     if isinstance(solver, str):
         chosen = _SOLVERS[validation.one_of(solver, "solver", tuple(_SOLVERS))]
-        chosen = chosen if solver != "auto" or _handles(chosen, beta) else MU()
+        worth_it = _handles(chosen, beta) and (beta == 2.0 or rank <= MOST_NEWTON)
+        chosen = chosen if solver != "auto" or worth_it else MU()
         return _checked(chosen, beta)
     if isinstance(solver, type) or not all(
         hasattr(solver, name) for name in ("update", "sweeps_for", "extrapolate", "floor", "zeros_are_final")

@@ -34,6 +34,8 @@ class History:
     objective : ndarray of float64, shape (n_iter + 1,)
         What is minimised, penalties included.
     kkt : ndarray of float64, shape (n_iter + 1,)
+        Of multiplicative updates for losses other than Frobenius, H's part is that of the H before, except in the
+        last entry (unless the callback ended the fit, or Ctrl-C).
     seconds : ndarray of float64, shape (n_iter + 1,)
         Wall-clock time since the loop began.
     """
@@ -57,12 +59,12 @@ class Factorization:
     H : ndarray (r, n)
         Finite and non-negative, float32 if X was float32 and float64 otherwise.
     objective : float
-        ``½ Σ ω (x - (W H))²`` over the entries that count, plus ``l1·Σ`` and ``½·l2·‖·‖²`` of each factor; in
+        ``Σ ω d(x, (W H))`` over the entries that count, plus ``l1·Σ`` and ``½·l2·‖·‖²`` of each factor; in
         float64, so ``inf`` where X is beyond about 1e154. Recomputed entry by entry close to an exact fit, unless X
         is a sparse matrix too large for that; then its error is some 1e-16 of ``½‖X‖²``.
     kkt : float
         How far (W, H) is from a stationary point, without unit: see
-        :func:`nmfcore.stopping.kkt_residual`.
+        :func:`nmfcore.stopping.kkt_residual`, and for other losses :func:`nmfcore.stopping.relative_kkt`.
     n_iter : int
     converged : bool
         Whether the KKT residual reached ``tol``, or fell below the square root of the machine precision and cannot
@@ -152,7 +154,7 @@ class Factorization:
     def transform(
         self, X: object, *, mask: object = None, weights: object = None, n_threads: int | None = None
     ) -> Array:
-        """The best W for other rows with the same H: exact non-negative least squares, each row by itself.
+        """The best W for other rows with the same H and the same loss, each row by itself; exact least squares.
 
         Parameters
         ----------

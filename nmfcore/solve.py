@@ -2,15 +2,18 @@
 
 The two half-steps side by side are the algorithm; everything else here is keeping account of it:
 
-    W  = half_step(data,   W,  Ht)
-    Ht = half_step(data.T, Ht, W)
+    W  = half_step(loss.equations(data,   Ht), W)
+    Ht = half_step(loss.equations(data.T, W),  Ht)
 
 **Free certificates.** The step for H reports the KKT residual of the H it leaves, for the W it used; the next step
 for W reports that of the W it is given, for the same H. So the certificate of an iterate is complete half a pass
-after it, and the step for W that completed it is thrown away if it was the last.
+after it, and the step for W that completed it is thrown away if it was the last. (Multiplicative updates of a loss
+other than the quadratic know only the residual of the H they were given. It stands in, until it would end the fit:
+what ends a fit is certified by half a pass more.)
 
-**Free objective.** Each half-step reports the exact amount by which the objective fell. The objective is carried
-forward by those amounts, and recomputed entry by entry only when it has fallen so far that rounding would show.
+**Free objective.** Each half-step reports the exact amount by which a quadratic objective fell. It is carried forward
+by those amounts, and recomputed entry by entry only when it has fallen so far that rounding would show. Other losses
+are measured by each pass, at the factors it was given: :mod:`nmfcore.losses` keeps either account.
 
 **Extrapolation** (Nesterov's, with restarts). The step that W made is carried on, ``Y = W + b (W - W_before)``, and
 H is moved with ``Y`` in place of W. (What that changes in the objective follows from products at hand, or, where
@@ -136,12 +139,14 @@ def solve(
         account.look(step_W, W, Ht)
         if not math.isfinite(account.value):
             raise FloatingPointError(_overflow(account.value, n_iter))
-        kkt = account.kkt(step_W.before, rho_H, W, Ht)
-        if not exact and (kkt <= stop.tol or n_iter == stop.max_iter):  # what ends a fit is certified by a pass more
-            kkt = account.kkt(step_W.before, step_for_H(Ht, W, move=False).before, W, Ht)
-        iterate = Iterate(W, Ht, account.value, kkt, n_iter, time.perf_counter() - run.began)
+        while True:
+            kkt = account.kkt(step_W.before, rho_H, W, Ht)
+            iterate = Iterate(W, Ht, account.value, kkt, n_iter, time.perf_counter() - run.began)
+            ended = _ended(iterate, stop, stalled=account.stalled(decrease, kkt))
+            if exact or not ended:
+                break
+            rho_H, exact = step_for_H(Ht, W, move=False).before, True
         run.record(iterate)
-        ended = _ended(iterate, stop, stalled=account.stalled(decrease, kkt))
         if watch(iterate):
             ended = ended or Status.CALLBACK
         if ended:

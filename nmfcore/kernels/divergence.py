@@ -423,6 +423,39 @@ def _rest(a: Array, d: Array, l1: float, l2: float) -> float:
 
 
 @kernel
+def _wrong(a: Array, p: Array, d: Array, l1: float, l2: float) -> float:
+    """The largest violation of the KKT conditions in a row, as a share of ``d``."""
+    mass, worst = 0.0, 0.0
+    for t in range(a.size):
+        mass += np.float64(a[t]) * (np.float64(d[t]) + l1 + l2 * np.float64(a[t]))
+    for t in range(a.size):
+        pull = np.float64(d[t]) + l1 + l2 * np.float64(a[t])
+        if pull > 0.0:
+            share = np.float64(a[t]) * pull / mass if mass > 0.0 else 0.0
+            worst = max(worst, abs(min(1.0 - np.float64(p[t]) / pull, share)))
+    return worst
+
+
+@kernel
+def _revive(x: Array, w: Array, a: Array, p: Array, d: Array, l1: float, l2: float, out: Array) -> bool:
+    """Bring in the components that pull beyond measure, at a hundredth of the row; False if there are none."""
+    mass, lost = 0.0, False
+    for t in range(a.size):
+        if p[t] > OUT_OF_REACH * (d[t] + l1 + l2 * a[t]) and d[t] > 0:
+            if not lost:
+                for j in range(x.size):
+                    mass += np.float64(x[j]) * (np.float64(w[j]) if w.size else 1.0)
+            lost = True
+            reached = 0.01 * mass / (np.float64(d[t]) + l1)
+            if l2 > 0.0:
+                reached = min(reached, np.sqrt(0.01 * mass / l2))
+            out[t] = a[t] + reached
+        else:
+            out[t] = a[t]
+    return lost
+
+
+@kernel
 def newton_rows(
     indptr: Array,
     indices: Array,
@@ -474,65 +507,60 @@ def newton_rows(
                 for j in range(last - first):
                     ones[j] = w[first + j] if w.size else 1
                 _add_product(ones[: last - first], T, at, d[0])
-        fit = _survey(J, x, w, B, Bt, a[0], floor, True, tile, buffers, p[0], G if rounds else none)
-        fit += _rest(a[0], d[0], l1, l2)
-        tally[4 * r] += fit
-        tally_violations(a, p, d, l1, l2, tally[:r], tally[r : 2 * r])
-        for turn in range(rounds):
+        # Look at a point (one call of _survey: every further one would be compiled once more), decide on the next.
+        fit, have, turn, trial = 0.0, 0.0, 0, 0
+        first_look, modelling, revived, multiply = True, True, False, False
+        a2[:] = a
+        while True:
+            model = G if modelling and rounds else none
+            fit2 = _survey(J, x, w, B, Bt, a2[0], floor, first_look, tile, buffers, p2[0], model)
+            fit2 += _rest(a2[0], d[0], l1, l2)
+            if first_look:
+                tally[4 * r] += fit2
+                tally_violations(a2, p2, d, l1, l2, tally[:r], tally[r : 2 * r])
+            if not modelling and fit2 > fit + noise * (abs(fit) + have):
+                trial += 1
+                if trial == HALVINGS:
+                    break
+                for t in range(r):
+                    if trial == 1 and not multiply:
+                        pull = d[0, t] + dtype(l1) + dtype(l2) * a[0, t]
+                        a2[0, t] = a[0, t] * (p[0, t] / pull) if a[0, t] > 0 else a[0, t]
+                    else:
+                        a2[0, t] = dtype(0.5) * (a[0, t] + a2[0, t])
+                continue
+            a[:], p[:], fit = a2, p2, fit2
+            if rounds == 0:
+                break
+            if not modelling:
+                turn += 1
+                if turn == rounds or _wrong(a[0], p[0], d[0], l1, l2) <= tolerance:
+                    break
+                modelling = True
+                continue
             # An entry x > 0 that no component of the row reaches pulls beyond measure: bring those in that reach it.
-            mass, lost = 0.0, False
-            for t in range(r):
-                if p[0, t] > OUT_OF_REACH * (d[0, t] + l1 + l2 * a[0, t]) and d[0, t] > 0:
-                    if not lost:
-                        for j in range(x.size):
-                            mass += np.float64(x[j]) * (np.float64(w[j]) if w.size else 1.0)
-                    lost = True
-                    reached = 0.01 * mass / (np.float64(d[0, t]) + l1)
-                    if l2 > 0.0:
-                        reached = min(reached, np.sqrt(0.01 * mass / l2))
-                    a[0, t] += reached
-            if lost:
-                fit = _survey(J, x, w, B, Bt, a[0], floor, False, tile, buffers, p[0], G)
-                fit += _rest(a[0], d[0], l1, l2)
-            have, want, size = 0.0, 0.0, abs(fit)
+            if not revived and _revive(x, w, a[0], p[0], d[0], l1, l2, a2[0]):
+                first_look, revived = False, True
+                continue
+            first_look = revived = False
+            have, want = 0.0, 0.0
             for t in range(r):
                 pull = d[0, t] + dtype(l1) + dtype(l2) * a[0, t]
                 have += np.float64(a[0, t]) * np.float64(pull)
                 want += np.float64(a[0, t]) * np.float64(p[0, t])
                 g[t] = pull - p[0, t]
+                a2[0, t] = a[0, t]
                 G[t, t] += dtype(l2)
                 for s in range(t):
                     G[s, t] = G[t, s]
-            a2[:] = a
             multiply = abs(have - want) > 0.1 * max(have, want)  # far from the size of the row
-            if not multiply:
-                _descend(g, G, a2[0], sweeps, patience)
-            fit2 = fit
-            for trial in range(HALVINGS):
-                if trial == 1 or (trial == 0 and multiply):
-                    for t in range(r):
-                        pull = d[0, t] + dtype(l1) + dtype(l2) * a[0, t]
-                        a2[0, t] = a[0, t] * (p[0, t] / pull) if a[0, t] > 0 else a[0, t]
-                elif trial:
-                    for t in range(r):
-                        a2[0, t] = dtype(0.5) * (a[0, t] + a2[0, t])
-                fit2 = _survey(J, x, w, B, Bt, a2[0], floor, False, tile, buffers, p2[0], none)
-                fit2 += _rest(a2[0], d[0], l1, l2)
-                if fit2 <= fit + noise * (size + have):
-                    break
-                if trial == HALVINGS - 1:
-                    a2[:], p2[:], fit2 = a, p, fit
-            a[:], p[:], fit = a2, p2, fit2
-            if turn + 1 < rounds:
-                worst = 0.0
+            if multiply:
                 for t in range(r):
-                    pull = np.float64(d[0, t]) + l1 + l2 * np.float64(a[0, t])
-                    share = np.float64(a[0, t]) * pull / have if have > 0.0 else 0.0
-                    worst = max(worst, abs(min(1.0 - np.float64(p[0, t]) / pull, share)) if pull > 0.0 else 0.0)
-                if worst <= tolerance:
-                    break
-                fit = _survey(J, x, w, B, Bt, a[0], floor, False, tile, buffers, p[0], G)
-                fit += _rest(a[0], d[0], l1, l2)
+                    if a[0, t] > 0:
+                        a2[0, t] *= p[0, t] / (d[0, t] + dtype(l1) + dtype(l2) * a[0, t])
+            else:
+                _descend(g, G, a2[0], sweeps, patience)
+            modelling, trial = False, 0
         out[i] = a[0]
         tally[4 * r + 1] += fit
         tally_violations(a, p, d, l1, l2, tally[2 * r : 3 * r], tally[3 * r : 4 * r])
