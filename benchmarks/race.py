@@ -33,6 +33,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--data", metavar="DIR", help="the real data (else NMFCORE_DATA, else ../shared/data)")
     parser.add_argument("--out", default="race", metavar="DIR", help="where results.json, table.md and figures go")
     parser.add_argument("--seeds", type=int, help="seeds 0 to N-1; 5, or 1 with --quick")
+    parser.add_argument(
+        "--others", type=int, metavar="N", help="seeds for those that set no target; as many as --seeds"
+    )
     parser.add_argument("--threads", type=int, help="of every contender; as many as this process may use")
     parser.add_argument("--contender", nargs="+", default=[], metavar="MODULE:FUNCTION", help="race your own")
     parser.add_argument("--timeout", type=float, default=900.0, help="seconds for one process")
@@ -51,7 +54,13 @@ def main(argv: list[str]) -> int:
         parser.error("no case of that name")
     results: dict[str, Any] = {
         "machine": machine(threads),
-        "settings": {"quick": args.quick, "seeds": seeds, "threads": threads, "within": worker.WITHIN},
+        "settings": {
+            "quick": args.quick,
+            "seeds": seeds,
+            "others": seeds if args.others is None else args.others,
+            "threads": threads,
+            "within": worker.WITHIN,
+        },
         "contenders": {c.name: {"version": c.version()} for c in CONTENDERS + DEFAULTS + extra},
         "cases": [],
         "runs": [],
@@ -61,7 +70,7 @@ def main(argv: list[str]) -> int:
     foreign = ForeignWork()
     for case in chosen:
         with tempfile.TemporaryDirectory(prefix="race-") as folder:
-            entry, runs = Race(case, Path(folder), seeds, threads, args.timeout, not args.quick).run(extra)
+            entry, runs = Race(case, Path(folder), seeds, threads, args.timeout, not args.quick).run(extra, args.others)
         results["cases"].append(entry)
         results["runs"] += runs
         results["machine"] |= {"load_after": os.getloadavg(), "foreign": foreign.processors()}
@@ -80,7 +89,7 @@ class Race:
         self.environment["PYTHONPATH"] = f"{HERE}{os.pathsep}{path}" if path else str(HERE)
         self.runs: list[dict[str, Any]] = []
 
-    def run(self, extra: tuple[Contender, ...]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    def run(self, extra: tuple[Contender, ...], others: int | None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         case = self.case
         entry: dict[str, Any] = {k: getattr(case, k) for k in ("name", "group", "rank", "dtype", "peer", "goal")}
         if not nmfcore_has(case.loss):
@@ -102,8 +111,10 @@ class Race:
             elif contender not in DEFAULTS:
                 self.runs.append({"case": case.name, "contender": contender.name, "status": reason})
         self.job(take_part[0], 0, prime=True, max_time=1.0)
+        needed = {"nmfcore", case.peer, *(c.name for c in DEFAULTS)}
         for turn, seed, contender in order(take_part, case.peer, self.seeds):
-            self.timed(contender, seed, turn)
+            if others is None or seed < others or contender.name in needed:
+                self.timed(contender, seed, turn)
         return entry, self.runs
 
     def timed(self, contender: Contender, seed: int, turn: int) -> None:
