@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nmfcore.ratings import Ratings, Recommender
     from nmfcore.result import Factorization, load
     from nmfcore.stopping import ConvergenceWarning, Status
+    from nmfcore.warm import warmup
 
 _HOME = {
     "ConvergenceWarning": "nmfcore.stopping",
@@ -34,6 +35,7 @@ _HOME = {
     "plot": "",
     "reference": "",
     "solvers": "",
+    "warmup": "nmfcore.warm",
 }
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "plot",
     "reference",
     "solvers",
+    "warmup",
 ]
 
 

@@ -30,7 +30,7 @@ LAYERS = [
     {"losses", "scale"},
     {"solve", "transform"},
     {"missing"},
-    {"compress"},
+    {"compress", "warm"},
     {"front_door"},
     {"rank", "ratings", "sklearn"},
     {"datasets", "plot"},
@@ -350,3 +350,52 @@ def test_a_numba_that_does_not_import_is_named_with_the_remedy():
     message = python(code)
     assert "Got NumPy 2.6" in message
     assert "python -m pip install --upgrade numba" in message
+
+
+WARM = """
+    import importlib, pkgutil, time, sys
+    import numpy as np, scipy.sparse as sp
+    import nmfcore
+    from numba.core.registry import CPUDispatcher
+
+    def compiled():
+        modules = [importlib.import_module(m.name) for m in pkgutil.walk_packages(nmfcore.__path__, "nmfcore.")
+                   if not m.name.endswith("__main__")]
+        return {(m.__name__, k): len(v.signatures) for m in modules for k, v in vars(m).items()
+                if isinstance(v, CPUDispatcher)}
+
+    nmfcore.warmup()
+    before = compiled()
+    assert sum(before.values()) > 30
+    X = np.random.default_rng(0).random((50, 40)) + 0.1
+    holes = sp.csr_array(X * (X > 0.5))
+    for dtype in ("float32", "float64"):
+        for loss in ("frobenius", "kullback-leibler", "itakura-saito", 1.5):
+            for solver in ("auto", "mu"):
+                for init in ("auto", "nndsvda"):
+                    for Z in (X, X.T, sp.csr_array(X), holes):
+                        options = {"missing_values": "unstored"} if Z is holes else {}
+                        f = nmfcore.factorize(Z, 3, loss=loss, solver=solver, init=init, dtype=dtype, random_state=0,
+                                              tol=0, max_iter=6, l1=0.01, l2=0.01, **options)
+            f.transform(holes)
+    f = nmfcore.factorize(np.outer(np.arange(40.0), np.arange(1, 31.0)), 1, random_state=0)
+    print([name for name, count in compiled().items() if count != before[name]])
+"""
+
+
+def test_after_a_warmup_nothing_is_compiled():
+    assert python(WARM).strip() == "[]"
+
+
+def test_warmup_of_one_kind():
+    code = """
+        import nmfcore
+        nmfcore.warmup(dtype="float32", loss="frobenius")
+        from nmfcore.kernels import dense, divergence
+        print([str(s[0].dtype) for s in dense.rows_times.signatures], len(divergence.newton_rows.signatures))
+    """
+    assert python(code).strip() == "['float32'] 0"
+    with pytest.raises(ValueError, match="dtype='float16' must be float32 or float64"):
+        nmfcore.warmup(dtype="float16")
+    with pytest.raises(ValueError, match="loss='huber' is not one of"):
+        nmfcore.warmup(loss="huber")

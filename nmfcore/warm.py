@@ -1,0 +1,72 @@
+"""Compile ahead of time: what the first fits of a process would otherwise wait for."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nmfcore import losses, validation
+from nmfcore._types import Array
+from nmfcore.data import Data, Dense, Observed, Sparse
+from nmfcore.parallel import Team
+from nmfcore.solve import Run, solve
+from nmfcore.solvers import HALS, MU, Penalty
+from nmfcore.stopping import Stop
+from nmfcore.transform import solve_rows
+
+BETAS = (2.0, 1.0, 0.5)  # all β but the first two share the code of the last
+SHAPE, RANK = (30, 26), 3  # as many rows as a tile needs
+
+
+def warmup(dtype: object = None, loss: str | float | None = None) -> None:
+    """Compile every kernel, or load it from the cache on disk.
+
+    The first fit after an installation compiles the kernels it needs, which takes seconds; the first fit of any later
+    process loads them from the cache, which takes a fraction of one. Call this where that time is better spent: while
+    an image is built, when a service starts, before something is timed.
+
+    Parameters
+    ----------
+    dtype : float32 or float64, optional
+        Only for data of this type; both if not given. (The fit of a large float64 matrix begins with a sample of it
+        in float32.)
+    loss : str or float, optional
+        Only for this loss, as :func:`nmfcore.factorize` has them; all if not given.
+
+    Raises
+    ------
+    ValueError
+        If there is no such dtype or loss.
+
+    Examples
+    --------
+    >>> import nmfcore
+    >>> nmfcore.warmup(dtype="float64", loss="frobenius")
+    """
+    only = validation.float_dtype(dtype)
+    betas = BETAS if loss is None else (validation.beta(loss)[1],)
+    with Team(1) as team:
+        for each in ("float32", "float64") if only is None else (only,):
+            for data in _of_every_kind(np.dtype(each)):
+                for beta in betas:
+                    _use(data, beta, team)
+
+
+def _of_every_kind(dtype: np.dtype[np.floating]) -> tuple[Data, ...]:
+    X: Array = (1.0 + np.arange(SHAPE[0] * SHAPE[1]).reshape(SHAPE) % 7).astype(dtype)
+    rows = np.arange(0, X.size + 1, SHAPE[1])
+    columns = np.tile(np.arange(SHAPE[1], dtype=np.int32), SHAPE[0])
+    stored = rows, columns, X.reshape(-1)
+    return Dense(X), Sparse(*stored, SHAPE), Observed(*stored, np.empty(0, dtype), SHAPE)
+
+
+def _use(data: Data, beta: float, team: Team) -> None:
+    loss = losses.make(beta, data)
+    W, Ht = (1.0 + np.arange(n * RANK).reshape(n, RANK).astype(data.dtype) % 5 for n in SHAPE)
+    for solver in (HALS(), MU()):
+        if solver.handles(beta):
+            options = {"penalty_W": Penalty(), "penalty_H": Penalty(), "stop": Stop(0.0, 4), "team": team, "run": Run()}
+            solve(data, W, Ht, solver=solver, loss=loss, watch=lambda iterate: False, **options)  # type: ignore[arg-type]
+    data.squared_error(W, Ht, team)
+    data.times(Ht, team)
+    if data.dtype == np.float64:  # transform works in nothing else
+        solve_rows(loss, data, Ht, Penalty(), team)
