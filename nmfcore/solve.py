@@ -19,8 +19,9 @@ are measured by each pass, at the factors it was given: :mod:`nmfcore.losses` ke
 H is moved with ``Y`` in place of W. (What that changes in the objective follows from products at hand, or, where
 entries are missing, from one pass over the observed ones, which costs little beside their Gram matrices.) If the
 objective would be above where the iteration began, the momentum is dropped and H moved with the plain W instead,
-which cannot raise it: so the objective never rises, and limit points are stationary. Only W is carried on: the pair
-``(Y, H)`` is feasible, and its certificate remains free.
+which cannot raise it: so the objective never rises, and limit points are stationary. Only W is carried on where that
+leaves the certificate of ``(Y, H)`` free. Where it is not free anyway (multiplicative updates of other losses), the
+step for H is carried on too, and taken back if the next pass measures more than before.
 """
 
 from __future__ import annotations
@@ -82,6 +83,22 @@ class Momentum:
         self._t = 1.0
 
 
+class Carry:
+    """The steps of one factor, carried on."""
+
+    def __init__(self, floor: float) -> None:
+        self.momentum, self._floor = Momentum(), floor
+        self._before: Array | None = None  # where the last step led, not carried on
+
+    def on(self, A: Array) -> Array:
+        """``A + b (A - before)``; ``A`` itself where there is nothing to carry on."""
+        before, self._before = self._before, A
+        if before is None:
+            return A
+        b = self.momentum.next()
+        return A if b == 0.0 else factors.extrapolate(A, before, b, self._floor)
+
+
 def solve(
     data: Data,
     W: Array,
@@ -120,10 +137,9 @@ def solve(
         Called with each iterate; True ends the fit.
     """
     account = loss.account(data, W.shape[1], (penalty_W, penalty_H), team)
-    momentum = Momentum()
     # Multiplied by less than 1 for long, an entry is as long in coming back: there only growth is carried on.
     floor = 1.0 if solver.zeros_are_final and loss.beta != 2.0 else solver.floor
-    before: Array | None = None  # the W of the iteration before, not carried on
+    carry_W, carry_H = Carry(floor), Carry(floor)
 
     def step_for_W(W: Array, Ht: Array, move: bool) -> Step:
         return half_step(solver, loss.equations(data, Ht), data, W, penalty_W, team, move)
@@ -134,9 +150,16 @@ def solve(
     step_H = step_for_H(Ht, W, move=False)
     account.start(W, Ht, step_H)
     rho_H, exact, decrease, n_iter = step_H.before, True, math.inf, 0
+    plain_H, lowest = Ht, math.inf
     while True:
         step_W = step_for_W(W, Ht, n_iter < stop.max_iter)
         account.look(step_W, W, Ht)
+        if Ht is not plain_H and not account.value <= lowest:
+            carry_H.momentum.restart()
+            Ht = plain_H
+            step_W = step_for_W(W, Ht, n_iter < stop.max_iter)
+            account.look(step_W, W, Ht)
+        lowest = account.value
         if not math.isfinite(account.value):
             raise FloatingPointError(_overflow(account.value, n_iter))
         while True:
@@ -153,25 +176,21 @@ def solve(
             run.status = ended
             return
 
-        plain = W = step_W.A
-        if solver.extrapolate and before is not None:
-            W = _carry_on(plain, before, momentum.next(), floor)
+        plain_W = step_W.A
+        W = carry_W.on(plain_W) if solver.extrapolate else plain_W
         step_H = step_for_H(Ht, W)
         decrease = account.decrease(step_W, W, step_H)
-        if W is not plain and not decrease >= 0.0:
-            momentum.restart()
-            W = plain
+        if W is not plain_W and not decrease >= 0.0:
+            carry_W.momentum.restart()
+            W = plain_W
             step_H = step_for_H(Ht, W)
             decrease = account.decrease(step_W, W, step_H)
-        Ht, before, exact = step_H.A, plain, step_H.after is not None
-        rho_H = step_H.before if step_H.after is None else step_H.after
-        account.fall(decrease, W, Ht)
+        account.fall(decrease, W, step_H.A)
+        plain_H = Ht = step_H.A
+        exact, rho_H = step_H.after is not None, step_H.before if step_H.after is None else step_H.after
+        if solver.extrapolate and not exact:
+            Ht = carry_H.on(plain_H)
         n_iter += 1
-
-
-def _carry_on(A: Array, before: Array, momentum: float, floor: float) -> Array:
-    """``A + momentum (A - before)``."""
-    return A if momentum == 0.0 else factors.extrapolate(A, before, momentum, floor)
 
 
 def _ended(iterate: Iterate, stop: Stop, *, stalled: bool) -> Status | None:
