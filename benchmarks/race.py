@@ -112,6 +112,9 @@ class Race:
                 self.runs.append({"case": case.name, "contender": contender.name, "status": reason})
         self.job(take_part[0], 0, prime=True, max_time=1.0)
         needed = {"nmfcore", case.peer, *(c.name for c in DEFAULTS)}
+        for contender in take_part if others == 0 else []:
+            if contender.name not in needed:
+                self.runs.append({"case": case.name, "contender": contender.name, "status": "left out: --others 0"})
         for turn, seed, contender in order(take_part, case.peer, self.seeds):
             if others is None or seed < others or contender.name in needed:
                 self.timed(contender, seed, turn)

@@ -1,7 +1,11 @@
-"""From the runs to ``results.json``, ``table.md`` and the figures; ``python -m benchmarks report DIR`` redraws them."""
+"""From the runs to ``results.json``, ``table.md`` and the figures.
+
+``python -m benchmarks report DIR`` redraws them; ``report DIR MORE ... --out NEW`` puts several runs into one.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import statistics
@@ -16,13 +20,30 @@ Runs = list[dict[str, Any]]
 
 
 def main(argv: list[str]) -> int:
-    if len(argv) != 1:
-        print("usage: python -m benchmarks report DIR")
-        return 2
-    out = Path(argv[0])
-    write(json.loads((out / "results.json").read_text()), out)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks report", description=__doc__)
+    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="of a race")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the first of them")
+    args = parser.parse_args(argv)
+    results = together([json.loads((folder / "results.json").read_text()) for folder in args.folders])
+    out = args.out or args.folders[0]
+    out.mkdir(parents=True, exist_ok=True)
+    write(results, out)
     print((out / "table.md").read_text())
     return 0
+
+
+def together(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Several races of different cases, as one; a case of a later race replaces that of an earlier one."""
+    first = runs[0]
+    for more in runs[1:]:
+        names = {case["name"] for case in more["cases"]}
+        for key, name in (("cases", "name"), ("runs", "case")):
+            first[key] = [r for r in first[key] if r[name] not in names] + more[key]
+        first["contenders"] |= more["contenders"]
+        for key in ("load_before", "load_after", "foreign"):
+            values = [m[key] for m in (first["machine"], more["machine"]) if m.get(key) is not None]
+            first["machine"][key] = max(values, default=None)
+    return first
 
 
 def write(results: dict[str, Any], out: Path) -> None:
@@ -67,12 +88,24 @@ def _heading(results: dict[str, Any]) -> str:
     loads = [r["load"] for r in results["runs"] if "load" in r]
     return (
         f"{m['date']}. {m['cpu']}, {m['processors']} processors, {s['threads']} threads for everyone; {m['system']}, "
-        f"Python {m['python']}; {versions}. Seeds 0 to {s['seeds'] - 1}. "
+        f"Python {m['python']}; {versions}. {_seeds(results)} "
         f"Load average {before:.2f} before, {after:.2f} after, {max(loads, default=before):.2f} at most."
         + (f" Other work kept {m['foreign']:.2f} processors busy." if m.get("foreign") is not None else "")
         + (" **Too much to trust these times.**" if (m.get("foreign") or 0.0) > 0.1 else "")
         + (" **Quick run: sizes too small to conclude from.**" if s["quick"] else "")
     )
+
+
+def _seeds(results: dict[str, Any]) -> str:
+    """How many seeds each group of cases has a target from."""
+    counts: dict[str, int] = {}
+    for case in results["cases"]:
+        seeds = [r["seed"] for r in pick(results["runs"], case["name"], case["peer"])]
+        if seeds:
+            counts[case["group"]] = max(counts.get(case["group"], 0), 1 + max(seeds))
+    if len(set(counts.values())) < 2:
+        return f"Seeds 0 to {max(counts.values(), default=1) - 1}."
+    return "Seeds " + ", ".join(f"{group} 0 to {count - 1}" for group, count in counts.items()) + "."
 
 
 def _targets(results: dict[str, Any]) -> str:
@@ -98,10 +131,10 @@ def _targets(results: dict[str, Any]) -> str:
             medians.append(median)
         if not values or not ours:
             verdict = "failed: " + _reasons(results["runs"], case["name"])
-        elif 0.0 in values:
-            verdict = f"objective missed from {values.count(0.0)} of {len(values)} seeds"
         else:
             verdict = "" if case["goal"] is None else "yes" if median >= case["goal"] else "**no**"
+            if 0.0 in values:
+                verdict += f" (objective missed from {values.count(0.0)} of {len(values)} seeds)"
         m, n = case["shape"]
         span = f"{median:.1f} ({min(values):.1f} to {max(values):.1f})" if values else ""
         seconds = " | ".join(_median(who, key) for who in (peers, ours) for key in ("cold", "warm"))

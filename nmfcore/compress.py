@@ -35,8 +35,9 @@ from nmfcore.solve import Iterate, Run, solve
 from nmfcore.solvers.base import Penalty, Solver, half_step
 from nmfcore.stopping import Stop
 
-SHARE = 1 / 16  # of the rows
-ENTRIES_PER_COMPONENT = 16  # in each column of the sample, or its factors follow the noise
+SHARE = 1 / 16  # of the rows,
+MOST_ENTRIES = 2**24  # or fewer, that is 64 MiB,
+ENTRIES_PER_COMPONENT = 16  # but so many in each column of the sample, or its factors follow the noise
 MOST_SHARE = 1 / 4  # more, and the sample costs what it saves
 LEAST_WORK = 5e6  # flop of an iteration on X: half a millisecond with all that is around it
 SETTLED = 1e-3  # the fit of the sample ends when its objective falls by less than this share of itself an iteration,
@@ -80,7 +81,8 @@ def compressed(
     if m < Ht.shape[0]:
         Ht, W = compressed(data.T, Ht, W, penalty_W=penalty_H, penalty_H=penalty_W, **options)  # type: ignore[arg-type]
         return W, Ht
-    share = max(SHARE, ENTRIES_PER_COMPONENT * r * Ht.shape[0] / max(data.values.size, 1))
+    stored = max(data.values.size, 1)
+    share = max(min(SHARE, MOST_ENTRIES / stored), ENTRIES_PER_COMPONENT * r * Ht.shape[0] / stored)
     if share > MOST_SHARE or 2.0 * data.work(r) < LEAST_WORK:
         return W, Ht
     rows = _spread(m, int(share * m))

@@ -253,8 +253,9 @@ class Sparse(_Complete):
 
     @cached_property
     def T(self) -> Sparse:
-        indptr, indices, origin = sparse.transposed_rows(self.indptr, self.indices, self.shape[1])
-        flipped = Sparse(indptr, indices, self.values[origin], self.shape[::-1])
+        arrays = (self.indptr, self.indices, self.values, self.values[:0])
+        indptr, indices, values, _ = sparse.transposed_rows(*arrays, self.shape[1])
+        flipped = Sparse(indptr, indices, values, self.shape[::-1])
         flipped.__dict__["T"] = self
         return flipped
 
@@ -367,10 +368,8 @@ class Observed:
 
     @cached_property
     def T(self) -> Observed:
-        indptr, indices, values, weights = self.arrays
-        indptr, indices, origin = sparse.transposed_rows(indptr, indices, self.shape[1])
-        weights = weights[origin] if weights.size else weights
-        flipped = Observed(indptr, indices, values[origin], weights, self.shape[::-1], self.weight_shift)
+        arrays = sparse.transposed_rows(*self.arrays, self.shape[1])
+        flipped = Observed(*arrays, self.shape[::-1], self.weight_shift)
         flipped.__dict__["T"] = self
         return flipped
 

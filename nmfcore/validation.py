@@ -217,8 +217,7 @@ def compressed(X: Any, name: str, dtype: np.dtype[Any] | None, *, duplicates: st
     if kind == "csc":
         _check_structure(X, n, m, name)
         indptr, indices, values = _own(X, dtype, name)
-        indptr, indices, origin = sparse_kernels.transposed_rows(indptr, indices, m)
-        values = values[origin]
+        indptr, indices, values, _ = sparse_kernels.transposed_rows(indptr, indices, values, values[:0], m)
     elif kind == "coo":
         indptr, indices, values = _from_coordinates(X, m, n, name, dtype)
     else:

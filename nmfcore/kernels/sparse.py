@@ -31,8 +31,10 @@ def rows_times(indptr: Array, indices: Array, values: Array, B: Array, lo: int, 
 
 
 @kernel
-def transposed_rows(indptr: Array, indices: Array, n_columns: int) -> tuple[Array, Array, Array]:
-    """Counting sort by column: the transpose's ``indptr``, its ``indices``, and where each value came from."""
+def transposed_rows(
+    indptr: Array, indices: Array, values: Array, weights: Array, n_columns: int
+) -> tuple[Array, Array, Array, Array]:
+    """Counting sort by column: ``indptr``, ``indices``, values and weights (where there are any) of the transpose."""
     m = indptr.size - 1
     nnz = indices.size
     starts = np.zeros(n_columns + 1, np.int64)
@@ -42,14 +44,17 @@ def transposed_rows(indptr: Array, indices: Array, n_columns: int) -> tuple[Arra
         starts[j + 1] += starts[j]
     fill = starts[:-1].copy()
     rows = np.empty(nnz, indices.dtype)
-    origin = np.empty(nnz, np.int64)
+    moved = np.empty_like(values)
+    moved_weights = np.empty_like(weights)
     for i in range(m):
         for p in range(indptr[i], indptr[i + 1]):
             q = fill[indices[p]]
             fill[indices[p]] = q + 1
             rows[q] = i
-            origin[q] = p
-    return starts, rows, origin
+            moved[q] = values[p]
+            if weights.size:
+                moved_weights[q] = weights[p]
+    return starts, rows, moved, moved_weights
 
 
 @kernel
