@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("race", "report", "defaults")
+NAMES = ("race", "report", "defaults", "scaling")
 
 
 def main() -> int:

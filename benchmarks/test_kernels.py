@@ -16,9 +16,12 @@ import scipy.sparse
 
 from benchmarks import datasets
 from benchmarks.peak import peak
-from nmfcore.data import gram
+from nmfcore import losses
+from nmfcore.data import Dense, Sparse, gram
 from nmfcore.kernels import dense, observed, sparse
+from nmfcore.parallel import Team
 from nmfcore.solvers import HALS, MU, Penalty
+from nmfcore.solvers.base import half_step
 
 SHAPES = [(1797, 64), (4096, 400), (142, 21025), (4000, 2000)]
 RANKS = [5, 20, 50]
@@ -114,3 +117,32 @@ def test_sweep(benchmark: Any, timed: Any, solver: Any, sweeps: int, r: int, dty
     out, tally = np.empty_like(A), np.zeros(2 * r + 2)
     call = lambda: solver.update(A, C, G, Penalty(), sweeps, out, tally)  # noqa: E731
     timed(call, 2.0 * m * r * r * (sweeps + 1), A.nbytes + C.nbytes + out.nbytes, dtype)
+
+
+@pytest.mark.parametrize("r", RANKS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("storage", ["dense", "sparse"])
+@pytest.mark.parametrize("solver", [HALS(), MU()], ids=["newton", "multiply"])
+def test_kullback_leibler(benchmark: Any, timed: Any, solver: Any, storage: str, r: int, dtype: str) -> None:
+    """A half-step over all rows: 4 r flop an entry to multiply, and r (r + 1) more for Newton's Gram matrix."""
+    words = datasets.planted_words().astype(dtype)
+    X = Dense(uniform(2000, 784, dtype=dtype)) if storage == "dense" else Sparse(*_arrays(words), words.shape)
+    label(benchmark, f"Kullback-Leibler {storage} ({X.values.size} stored)", *X.shape, dtype)
+    A, B = uniform(X.shape[0], r, dtype=dtype), uniform(X.shape[1], r, dtype=dtype)
+    loss = losses.make(1.0, X)
+    flop = X.values.size * r * (4.0 + (r + 1.0 if isinstance(solver, HALS) else 0.0))
+    with Team(1) as team:
+        equations = loss.equations(X, B)
+        timed(lambda: half_step(solver, equations, X, A, Penalty(), team), flop, X.values.nbytes + 2 * A.nbytes, dtype)
+
+
+def _arrays(X: Any) -> tuple[Any, Any, Any]:
+    return X.indptr.astype(np.int64), X.indices.astype(np.int32), X.data
+
+
+@pytest.mark.parametrize("r", RANKS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gram(benchmark: Any, timed: Any, r: int, dtype: str) -> None:
+    B = uniform(20_000, r, dtype=dtype)
+    label(benchmark, "gram", *B.shape, dtype)
+    timed(lambda: gram(B), 1.0 * len(B) * r * (r + 1), B.nbytes, "float64")

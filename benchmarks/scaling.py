@@ -1,0 +1,128 @@
+"""What an iteration costs as threads, precision and size change, and what memory a fit adds to its data."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+
+import nmfcore
+from benchmarks import worker
+from benchmarks.cases import Case, full
+from benchmarks.datasets import planted_dense
+
+ITERATIONS, ROUNDS = 10, 5
+RANK = 10
+WIDTH = 2000  # columns of the dense matrices of growing length
+WORDS, LENGTH = 50_000, 100  # columns of the sparse ones, and entries in each of their rows
+SIZES = (1e6, 1e7, 1e8, 2e8)
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks scaling", description=__doc__)
+    parser.add_argument("--only", choices=("threads", "precision", "size"), nargs="+")
+    parser.add_argument("--most", type=float, default=SIZES[-1], help="entries of the largest matrix")
+    args = parser.parse_args(argv)
+    warnings.simplefilter("ignore")  # ten iterations do not converge
+    print(f"{time.strftime('%Y-%m-%d %H:%M')}, seconds for {ITERATIONS} iterations from the same start, in turns\n")
+    parts = {"threads": threads, "precision": precision, "size": partial(size, args.most)}
+    for name in args.only or parts:
+        parts[name]()
+        print()
+    return 0
+
+
+def threads() -> None:
+    print(f"{'':24}{'1 thread':>10}{'2 threads':>11}{'ratio':>7}")
+    for case, X in _cases():
+        one, two = _in_turns(*(partial(_fit, X, case.rank, case.loss, n_threads=n) for n in (1, 2)))
+        print(f"{case.name:24}{one:10.3f}{two:11.3f}{one / two:7.2f}", flush=True)
+
+
+def precision() -> None:
+    print(f"{'':24}{'float64':>10}{'float32':>11}{'ratio':>7}   objective of the default fit, float32 against float64")
+    for case, X in _cases():
+        if case.group == "dense" and case.dtype == "float64":
+            both = X, X.astype(np.float32)
+            double, single = _in_turns(*(partial(_fit, Z, case.rank, case.loss) for Z in both))
+            ends = [_end(Z, case.rank) for Z in both]
+            print(f"{case.name:24}{double:10.3f}{single:11.3f}{double / single:7.2f}{ends[1] / ends[0] - 1:+13.1e}")
+
+
+def _end(X: Any, rank: int) -> float:
+    """The objective after as many iterations from the same factors, in float64."""
+    rng = np.random.default_rng(0)
+    scale = math.sqrt(float(X.mean(dtype=np.float64)) / rank)
+    W, H = scale * rng.random((X.shape[0], rank)), scale * rng.random((rank, X.shape[1]))
+    f = nmfcore.factorize(X, rank, W=W, H=H)
+    return nmfcore.factorize(X, rank, W=f.W, H=f.H, dtype=np.float64, max_iter=0).objective
+
+
+def size(most: float) -> None:
+    print(f"{'entries':>12}{'an iteration':>14}{'MB of X':>9}{'MB added':>10}{'bound':>7}")
+    for make in (_dense, _counts):
+        entries, seconds = [], []
+        for count in (int(c) for c in SIZES if c <= most):
+            X = make(count)
+            arrays = [getattr(X, name) for name in ("data", "indices", "indptr")] if hasattr(X, "nnz") else [X]
+            megabytes = sum(a.nbytes for a in arrays) / 1e6
+            worker.reset_peak()
+            before = worker.resident_mb()
+            _fit(X, RANK)
+            added = worker.peak_mb() - before
+            entries.append(count)
+            seconds.append(min(_fit(X, RANK) for _ in range(3)) / ITERATIONS)
+            # Twice X when sparse, four copies of the factors for each of two threads, and 100 MB.
+            bound = megabytes * (len(arrays) > 1) + 8 * sum(X.shape) * RANK * 8 / 1e6 + 100
+            kind = make.__name__.strip("_")
+            print(f"{count:12}{seconds[-1]:14.4f}{megabytes:9.0f}{added:10.0f}{bound:7.0f}  {kind}", flush=True)
+        if len(entries) > 1:
+            exponent = np.polyfit(np.log(entries), np.log(seconds), 1)[0]
+            print(f"{'':12}seconds grow with entries to the power {exponent:.3f}", flush=True)
+
+
+def _dense(entries: int) -> Any:
+    return planted_dense(entries // WIDTH, WIDTH, RANK)
+
+
+def _counts(entries: int) -> Any:
+    """As many counts in every row, at random places, one in each stretch of columns."""
+    rng = np.random.default_rng(0)
+    m = entries // LENGTH
+    indices = np.empty((m, LENGTH), np.int32)
+    for rows in np.array_split(np.arange(m), max(1, m // 10_000)):  # float64 of all would be larger than the matrix
+        indices[rows] = (np.arange(LENGTH) + rng.random((rows.size, LENGTH))) * (WORDS / LENGTH)
+    counts = 1.0 + rng.poisson(1.0, entries)
+    return scipy.sparse.csr_array((counts, indices.ravel(), np.arange(0, entries + 1, LENGTH)), shape=(m, WORDS))
+
+
+def _cases() -> list[tuple[Case, Any]]:
+    found = []
+    for case in full():
+        if case.group != "masked":
+            try:
+                found.append((case, case.load().astype(case.dtype)))
+            except (OSError, ImportError) as error:
+                print(f"{case.name:24} left out: {error}")
+    return found
+
+
+def _fit(X: Any, rank: int, loss: str = "frobenius", **options: Any) -> float:
+    """Seconds of the iterations alone."""
+    options |= {"init": "random", "random_state": 0, "tol": 0, "max_iter": ITERATIONS}
+    seconds = nmfcore.factorize(X, rank, loss=loss, **options).history.seconds
+    return float(seconds[-1] - seconds[0])
+
+
+def _in_turns(*calls: Callable[[], float]) -> list[float]:
+    """The median time of each, after one call that is not counted."""
+    times = np.array([[call() for call in calls] for _ in range(ROUNDS + 1)])[1:]
+    return [statistics.median(column) for column in times.T.tolist()]
