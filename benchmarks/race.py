@@ -18,6 +18,7 @@ from benchmarks.cases import GROUPS, Case, full, quick
 from benchmarks.contenders import CONTENDERS, DEFAULTS, Contender, find, nmfcore_has
 from benchmarks.datasets import HERE
 from benchmarks.report import write
+from nmfcore.parallel import default_threads
 
 THREAD_VARIABLES = (
     *("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS"),
@@ -43,7 +44,7 @@ def main(argv: list[str]) -> int:
     if args.data:
         os.environ["NMFCORE_DATA"] = args.data
     seeds = args.seeds or (1 if args.quick else 5)
-    threads = args.threads or len(os.sched_getaffinity(0))
+    threads = args.threads or default_threads()
     extra = tuple(find(name) for name in args.contender)
     chosen = [
         case

@@ -36,6 +36,11 @@ def together(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Several races of different cases, as one; a case of a later race replaces that of an earlier one."""
     first = runs[0]
     for more in runs[1:]:
+        for key in ("cpu", "threads", "versions"):
+            if more["machine"][key] != first["machine"][key]:
+                raise ValueError(f"the races differ in {key}: {first['machine'][key]} and {more['machine'][key]}.")
+        if more["settings"]["quick"] != first["settings"]["quick"]:
+            raise ValueError("a quick race and a full one do not go together.")
         names = {case["name"] for case in more["cases"]}
         for key, name in (("cases", "name"), ("runs", "case")):
             first[key] = [r for r in first[key] if r[name] not in names] + more[key]

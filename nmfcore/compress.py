@@ -1,9 +1,9 @@
 r"""A start from a part of X: the fit of a few rows, before all of them are asked.
 
 The rows of a matrix with many more entries per column than there are components say much the same about H. So the
-start is first improved on every sixteenth row or so, in float32, where an iteration costs a thirtieth; then one
-half-step finds W for all rows, and the iterations on X itself begin close to where they end. They decide where that
-is: nothing of the sample is left in the result but the place it started from.
+start is first improved on one row in thirty-two, then on one in eight, in float32, where an iteration costs a
+sixtieth and a fifteenth; then one half-step finds W for all rows, and the iterations on X itself begin close to where
+they end. They decide where that is: nothing of the samples is left in the result but the place it started from.
 
 The long side is sampled (for a wide X, the columns). It needs several entries per component in each column of the
 sample, so it pays for dense matrices, and not for most sparse ones; and where an iteration takes less than a
@@ -23,6 +23,8 @@ samples of rows and columns; there to the end, here to begin with).
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 
 from nmfcore import losses, missing
@@ -35,12 +37,11 @@ from nmfcore.solve import Iterate, Run, solve
 from nmfcore.solvers.base import Penalty, Solver, half_step
 from nmfcore.stopping import Stop
 
-SHARE = 1 / 16  # of the rows,
-MOST_ENTRIES = 2**24  # or fewer, that is 64 MiB,
-ENTRIES_PER_COMPONENT = 16  # but so many in each column of the sample, or its factors follow the noise
-MOST_SHARE = 1 / 4  # more, and the sample costs what it saves
+SHARES = 1 / 32, 1 / 8  # of the rows, one after the other;
+MOST_ENTRIES = 2**22  # or fewer, which with their copy in float32 take 48 MiB
+ENTRIES_PER_COMPONENT = 8  # needed in each column of a sample, or its factors follow the noise
 LEAST_WORK = 5e6  # flop of an iteration on X: half a millisecond with all that is around it
-SETTLED = 1e-3  # the fit of the sample ends when its objective falls by less than this share of itself an iteration,
+SETTLED = 1e-3  # the fit of a sample ends when its objective falls by less than this share of itself an iteration,
 LOOK_BACK = 3  # on the average of so many,
 MOST_ITERATIONS = 100  # or after these
 
@@ -54,7 +55,7 @@ def compressed(
     loss: Loss,
     penalty_W: Penalty,
     penalty_H: Penalty,
-    max_time: float | None,
+    deadline: float,
     team: Team,
 ) -> tuple[Array, Array]:
     """The start ``W`` (m, r), ``Ht`` (n, r), improved on a sample of the data; as it was where that does not pay.
@@ -71,26 +72,62 @@ def compressed(
         What they are moved down.
     penalty_W, penalty_H : Penalty
         Of the fit to come.
-    max_time : float, optional
-        Seconds the fit of the sample may take.
+    deadline : float
+        When, on the clock of ``time.perf_counter``, no fit of a sample may be going on.
     team : Team
         Threads.
     """
     m, r = W.shape
-    options = {"solver": solver, "loss": loss, "max_time": max_time, "team": team}
+    options = {"solver": solver, "loss": loss, "deadline": deadline, "team": team}
     if m < Ht.shape[0]:
         Ht, W = compressed(data.T, Ht, W, penalty_W=penalty_H, penalty_H=penalty_W, **options)  # type: ignore[arg-type]
         return W, Ht
-    stored = max(data.values.size, 1)
-    share = max(min(SHARE, MOST_ENTRIES / stored), ENTRIES_PER_COMPONENT * r * Ht.shape[0] / stored)
-    if share > MOST_SHARE or 2.0 * data.work(r) < LEAST_WORK:
+    start_W, start_Ht = W, Ht
+    for share in _shares(data, r):
+        if time.perf_counter() >= deadline:
+            break
+        rows = _spread(m, int(share * m))
+        penalty = Penalty(share * penalty_H.l1, share * penalty_H.l2)
+        try:
+            sampled, Ht = _fit(data.some_rows(rows), W[rows], Ht, penalty_W=penalty_W, penalty_H=penalty, **options)  # type: ignore[arg-type]
+        except FloatingPointError:  # a start far beyond the size of the data, which float64 may bear
+            return start_W, start_Ht
+        W = np.repeat(sampled.mean(axis=0)[None], m, axis=0)  # of the right size
+        if solver.zeros_are_final:  # what the sample knows nothing of must not be lost for good
+            W, Ht = np.where(W > 0, W, start_W), np.where(Ht > 0, Ht, start_Ht)
+        if data.known_rows is not None:
+            W[~data.known_rows] = 0.0
+    if W is start_W:
         return W, Ht
-    rows = _spread(m, int(share * m))
-    read = missing.moderate(data.some_rows(rows, np.dtype(np.float32)), loss.beta)
-    part, scale = (
-        read.data,
-        Scale(read.scale.shift, 0, loss.beta),
-    )  # weights are as the data have them, and so are penalties
+    return half_step(solver, loss.equations(data, Ht), data, W, penalty_W, team).A, Ht
+
+
+def _shares(data: Data, r: int) -> list[float]:
+    """Which shares of the rows to fit first, if any."""
+    if 2.0 * data.work(r) < LEAST_WORK:
+        return []
+    stored = max(data.values.size, 1)
+    least = ENTRIES_PER_COMPONENT * r * data.shape[1] / stored
+    shares = [min(max(share, least), MOST_ENTRIES / stored) for share in SHARES]
+    return [share for share in sorted(set(shares)) if least <= share <= SHARES[-1]]
+
+
+def _fit(
+    data: Data,
+    W: Array,
+    Ht: Array,
+    *,
+    solver: Solver,
+    loss: Loss,
+    penalty_W: Penalty,
+    penalty_H: Penalty,
+    deadline: float,
+    team: Team,
+) -> tuple[Array, Array]:
+    """Both factors of such data when the objective has settled, found in float32."""
+    single = np.dtype(np.float32)
+    read = missing.moderate(data, loss.beta, single)
+    part, scale = read.data.astype(single), Scale(read.scale.shift, 0, loss.beta)  # weights stay as they are
     run, objectives = Run(), list[float]()
 
     def settled(iterate: Iterate) -> bool:
@@ -98,29 +135,23 @@ def compressed(
         fell = objectives[max(0, len(objectives) - 1 - LOOK_BACK)] - iterate.objective
         return len(objectives) > LOOK_BACK and fell < LOOK_BACK * SETTLED * iterate.objective
 
-    try:
-        with np.errstate(over="ignore"):
-            solve(
-                part,
-                scale.inward(W[rows]).astype(part.dtype),
-                scale.inward(Ht).astype(part.dtype),
-                solver=solver,
-                loss=losses.make(loss.beta, part),
-                penalty_W=scale.penalty(penalty_W),
-                penalty_H=scale.penalty(Penalty(share * penalty_H.l1, share * penalty_H.l2)),
-                stop=Stop(tol=0.0, max_iter=MOST_ITERATIONS, max_time=max_time),
-                team=team,
-                run=run,
-                watch=settled,
-            )
-    except FloatingPointError:  # a start far beyond the size of the data, which float64 may bear
-        return W, Ht
+    with np.errstate(over="ignore"):
+        solve(
+            part,
+            scale.inward(W).astype(single),
+            scale.inward(Ht).astype(single),
+            solver=solver,
+            loss=losses.make(loss.beta, part),
+            penalty_W=scale.penalty(penalty_W),
+            penalty_H=scale.penalty(penalty_H),
+            stop=Stop(tol=0.0, max_iter=MOST_ITERATIONS, max_time=max(0.0, deadline - run.began)),
+            team=team,
+            run=run,
+            watch=settled,
+        )
     assert run.last is not None
-    sampled, Ht = (scale.outward(A).astype(data.dtype) for A in (run.last.W, run.last.Ht))
-    W = np.repeat(sampled.mean(axis=0)[None], m, axis=0)  # of the right size, and no zeros a solver could not leave
-    if data.known_rows is not None:
-        W[~data.known_rows] = 0.0
-    return half_step(solver, loss.equations(data, Ht), data, W, penalty_W, team).A, Ht
+    W, Ht = (scale.outward(A.astype(data.dtype)) for A in (run.last.W, run.last.Ht))
+    return W, Ht
 
 
 def _spread(m: int, count: int) -> Array:

@@ -69,8 +69,11 @@ class Data(Protocol):
     def with_values(self, values: Array) -> Data:
         """The same matrix with other stored entries."""
 
-    def some_rows(self, rows: Array, dtype: np.dtype[Any]) -> Data:
-        """A copy of some rows, in another precision."""
+    def some_rows(self, rows: Array) -> Data:
+        """A copy of some rows."""
+
+    def astype(self, dtype: np.dtype[Any]) -> Data:
+        """The same matrix in another precision."""
 
     @property
     def T(self) -> Data:
@@ -191,9 +194,11 @@ class Dense(_Complete):
     def with_values(self, values: Array) -> Dense:
         return Dense(values, self.along)
 
-    def some_rows(self, rows: Array, dtype: np.dtype[Any]) -> Dense:
-        part = self.X[rows] if self.along == "rows" else self.X[:, rows]
-        return Dense(np.ascontiguousarray(part, dtype=dtype), self.along)
+    def some_rows(self, rows: Array) -> Dense:
+        return Dense(np.take(self.X, rows, axis=0 if self.along == "rows" else 1), self.along)
+
+    def astype(self, dtype: np.dtype[Any]) -> Dense:
+        return Dense(self.X.astype(dtype, copy=False), self.along)
 
     @property
     def T(self) -> Dense:
@@ -262,10 +267,12 @@ class Sparse(_Complete):
     def with_values(self, values: Array) -> Sparse:
         return Sparse(self.indptr, self.indices, values, self.shape)
 
-    def some_rows(self, rows: Array, dtype: np.dtype[Any]) -> Sparse:
+    def some_rows(self, rows: Array) -> Sparse:
         indptr, origin = _entries_of(self.indptr, rows)
-        shape = (rows.size, self.shape[1])
-        return Sparse(indptr, self.indices[origin], self.values[origin].astype(dtype), shape)
+        return Sparse(indptr, self.indices[origin], self.values[origin], (rows.size, self.shape[1]))
+
+    def astype(self, dtype: np.dtype[Any]) -> Sparse:
+        return self.with_values(self.values.astype(dtype, copy=False))
 
     @property
     def mean(self) -> Any:
@@ -389,12 +396,17 @@ class Observed:
         indptr, indices, _, weights = self.arrays
         return Observed(indptr, indices, values, weights, self.shape, self.weight_shift)
 
-    def some_rows(self, rows: Array, dtype: np.dtype[Any]) -> Observed:
+    def some_rows(self, rows: Array) -> Observed:
         indptr, indices, values, weights = self.arrays
         indptr, origin = _entries_of(indptr, rows)
-        weights = (weights[origin] if weights.size else weights).astype(dtype)
+        weights = weights[origin] if weights.size else weights
         shape = (rows.size, self.shape[1])
-        return Observed(indptr, indices[origin], values[origin].astype(dtype), weights, shape, self.weight_shift)
+        return Observed(indptr, indices[origin], values[origin], weights, shape, self.weight_shift)
+
+    def astype(self, dtype: np.dtype[Any]) -> Observed:
+        indptr, indices, *numbers = self.arrays
+        values, weights = (numbers_.astype(dtype, copy=False) for numbers_ in numbers)
+        return Observed(indptr, indices, values, weights, self.shape, self.weight_shift)
 
     @property
     def mean(self) -> Any:

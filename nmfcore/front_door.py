@@ -6,6 +6,7 @@ This file cannot be called ``factorize``: importing a module of that name would 
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Callable
@@ -103,14 +104,15 @@ def factorize(
         Penalties; a pair is for (W, H). Penalise both or neither: W can shrink at the expense of H.
     init : {"auto", "compressed", "random", "nndsvd", "nndsvda", "nndsvdar"}
         The start. ``"random"`` is scikit-learn's formula to the bit for an integer ``random_state``.
-        ``"compressed"`` improves that, or the W and H given, by a fit of a sample of X where X is dense and large
-        enough for it to pay (see :mod:`nmfcore.compress`). ``"auto"`` does so unless W and H are both given.
+        ``"compressed"`` improves that, or the W and H given, by fits of samples of X where X has the size and the
+        entries per column for it to pay, as dense matrices have (see :mod:`nmfcore.compress`). ``"auto"`` does so
+        unless W and H are both given.
     W, H : array_like, shapes (m, r) and (r, n), optional
         Start from these instead; copied, never modified. If only one is given, ``init`` makes the other.
     tol : float
         Stop when the KKT residual (see :func:`nmfcore.stopping.kkt_residual`) is at most this.
     max_iter : int
-        Stop after so many iterations. 0 only assesses the start.
+        Stop after so many iterations. 0 only makes and assesses the start.
     max_time : float, optional
         Stop after so many seconds.
     random_state : int, RandomState, Generator, SeedSequence, optional
@@ -200,7 +202,8 @@ def factorize(
             fit = {"solver": solver, "penalty_W": penalty_W, "penalty_H": penalty_H, "team": team}
             loss_of_data = losses.make(beta, data)
             if init == "compressed" or (init == "auto" and (W is None or H is None)):
-                W0, Ht0 = compressed(data, W0, Ht0, loss=loss_of_data, max_time=stop.max_time, **fit)  # type: ignore[arg-type]
+                deadline = math.inf if stop.max_time is None else run.began + stop.max_time
+                W0, Ht0 = compressed(data, W0, Ht0, loss=loss_of_data, deadline=deadline, **fit)  # type: ignore[arg-type]
             solve(data, W0, Ht0, loss=loss_of_data, stop=stop, run=run, watch=watch, **fit)  # type: ignore[arg-type]
     except KeyboardInterrupt as interrupt:
         interrupt.factorization = _result(run, scale, settings) if run.last else None  # type: ignore[attr-defined]

@@ -262,12 +262,15 @@ def _at(there: Compressed, here: Compressed) -> Array:
 # ---- scale --------------------------------------------------------------------------------------------------
 
 
-def moderate(data: Data, degree: float) -> Scaled:
-    """Data scaled by a power of four where its largest entry is far from 1, so that nothing over- or underflows."""
+def moderate(data: Data, degree: float, dtype: np.dtype[Any] | None = None) -> Scaled:
+    """Data scaled by a power of four where its largest entry is far from 1, so that nothing over- or underflows.
+
+    ``dtype`` is what it will be computed in, if not in its own.
+    """
     exponent = _exponent(data.values)
     shift = exponent // 2
     # Powers other than these round differently at another scale: there X is always worked on at the same one.
-    if degree in (0.0, 1.0, 2.0) and abs(exponent) <= _SAFE_EXPONENT[data.dtype]:
+    if degree in (0.0, 1.0, 2.0) and abs(exponent) <= _SAFE_EXPONENT[dtype or data.dtype]:
         shift = 0
     if shift == 0:
         return Scaled(data, Scale(0, data.weight_shift, degree))

@@ -37,7 +37,7 @@ class History:
         Of multiplicative updates for losses other than Frobenius, H's part is that of the H before, except in the
         last entry (unless the callback ended the fit, or Ctrl-C).
     seconds : ndarray of float64, shape (n_iter + 1,)
-        Wall-clock time since the loop began.
+        Wall-clock time since the call.
     """
 
     iteration: Array
@@ -154,7 +154,7 @@ class Factorization:
     def transform(
         self, X: object, *, mask: object = None, weights: object = None, n_threads: int | None = None
     ) -> Array:
-        """The best W for other rows with the same H and the same loss, each row by itself; exact least squares.
+        """The best W for other rows with the same H and the same loss, each row by itself.
 
         Parameters
         ----------
@@ -283,6 +283,8 @@ def _sound(A: Array) -> bool:
 def _plausible(settings: Any) -> bool:
     """Whether these settings can be those of a fit; ``transform`` relies on them."""
     if not isinstance(settings, dict) or not isinstance(settings.get("solver"), str):
+        return False
+    if not isinstance(settings.get("loss"), (str, float)):  # a name or a β; which of them, transform will ask
         return False
     rule = settings.get("missing_values")
     penalties = (settings.get("l1"), settings.get("l2"))

@@ -8,7 +8,7 @@ import scipy.sparse as sp
 
 import nmfcore
 from nmfcore import missing
-from nmfcore.compress import LEAST_WORK, _spread
+from nmfcore.compress import LEAST_WORK, MOST_ENTRIES, SHARES, _shares, _spread
 from nmfcore.reference import objective
 
 SHAPE, RANK = (2400, 400), 8  # an iteration takes 4·2400·400·8 = 3.1e7 flop
@@ -140,11 +140,47 @@ def test_some_rows_of_every_storage(options, sparse):
     data = missing.read(given, options.get("missing_values"), None, weights, None).data
     rows = np.array([1, 2, 8])
     B = rng.random((6, 2))
-    part = data.some_rows(rows, np.dtype(np.float64))
+    part = data.some_rows(rows)
     assert part.shape == (3, 6)
     ((_, _, C, G),) = part.normal(B).blocks(0, 3)
     ((_, _, C_all, G_all),) = data.normal(B).blocks(0, 9)
     np.testing.assert_array_equal(C, C_all[rows])
     np.testing.assert_array_equal(G, G_all[rows] if len(G_all) > 1 else G_all)
-    assert data.T.some_rows(np.array([0, 5]), np.dtype(np.float32)).shape == (2, 9)
-    assert data.some_rows(rows, np.dtype(np.float32)).values.dtype == np.float32
+    assert data.T.some_rows(np.array([0, 5])).shape == (2, 9)
+    assert data.some_rows(rows).astype(np.dtype(np.float32)).values.dtype == np.float32
+
+
+@pytest.mark.parametrize("loss", ["frobenius", "kullback-leibler", 0.5])
+def test_what_the_sample_has_not_seen_is_not_lost(loss):
+    """A column of zeros in every sampled row: multiplicative updates could never leave the 0 made of it."""
+    counts = np.random.default_rng(0).poisson(2.0, (2400, 160)).astype(float)
+    counts[:, -1] = 0.0
+    seen = np.concatenate([_spread(2400, int(share * 2400)) for share in SHARES])
+    counts[np.setdiff1d(np.arange(2400), seen)[::200], -1] = 5.0
+    f, plain = (fit(counts, 6, loss=loss, solver="mu", init=init, max_iter=15) for init in ("auto", "random"))
+    assert f.H[:, -1].any()
+    assert f.objective < 1.001 * plain.objective
+
+
+def test_exact_scale_of_data_with_a_wide_range():
+    wide = np.where(np.arange(X.shape[1]) % 2, X, 1e-11 * X)
+    one = fit(wide, max_iter=2)
+    for j in (-49, -40, 45):
+        np.testing.assert_array_equal(fit(np.ldexp(wide, 2 * j), max_iter=2).H, np.ldexp(one.H, j))
+
+
+def test_no_time_no_sample():
+    f = fit(max_time=0.0, max_iter=5)
+    np.testing.assert_array_equal(f.W, fit(init="random", max_iter=0).W)
+
+
+def test_a_sample_stays_small():
+    class Huge:
+        shape, values = (10**6, 4000), np.broadcast_to(1.0, (10**6, 4000))
+
+        def work(self, r):
+            return 1e12
+
+    assert all(share * Huge.values.size <= MOST_ENTRIES for share in _shares(Huge(), 20))
+    assert _shares(Huge(), 20)
+    assert not _shares(Huge(), 400)  # which would need more entries than that
