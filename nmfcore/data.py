@@ -236,7 +236,7 @@ class Dense(_Complete):
 
     @property
     def first_zero(self) -> tuple[int, int] | None:
-        return None if self.X.min() > 0 else _place(int(np.argmin(self.X)), self.X.shape[1])
+        return None if not self.X.size or self.X.min() > 0 else _place(int(np.argmin(self.X)), self.X.shape[1])
 
     def squared_error(self, A: Array, B: Array, team: Team) -> float:
         if self.along == "columns":
@@ -314,7 +314,9 @@ class Sparse(_Complete):
         for i in np.flatnonzero(np.diff(self.indptr) < self.shape[1]):
             there = self.indices[self.indptr[i] : self.indptr[i + 1]]
             return int(i), int(np.setdiff1d(np.arange(there.size + 1), there)[0])
-        return None if self.values.min() > 0 else _place(int(np.argmin(self.values)), self.shape[1])
+        if not self.values.size or self.values.min() > 0:
+            return None
+        return _place(int(np.argmin(self.values)), self.shape[1])
 
     def squared_error(self, A: Array, B: Array, team: Team) -> float:
         Bt = np.ascontiguousarray(B.T)

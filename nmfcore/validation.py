@@ -14,6 +14,7 @@ from nmfcore._types import Array
 from nmfcore.kernels import sparse as sparse_kernels
 
 LOSSES = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
+AS_GOOD_AS = 1e-6  # so near to one of these the general formula, divided by β (β - 1), has lost its digits
 
 
 class Compressed(NamedTuple):
@@ -71,13 +72,14 @@ def one_of(value: object, name: str, choices: tuple[str, ...]) -> str:
 
 
 def beta(loss: object) -> tuple[str | float, float]:
-    """A loss by its name or its β, as it is to be called, and β."""
+    """A loss by its name or its β, as it is to be called, and β; within rounding of a named one it is that."""
     if isinstance(loss, str):
         return loss, LOSSES[one_of(loss, "loss", tuple(LOSSES))]
     if isinstance(loss, (bool, np.bool_)) or not isinstance(loss, numbers.Real) or not math.isfinite(loss):
         raise ValueError(f"loss={loss!r} is not one of {', '.join(map(repr, LOSSES))}, nor a finite number β.")
     value = float(loss)
-    return next((name for name, known in LOSSES.items() if known == value), value), value
+    near = ((name, known) for name, known in LOSSES.items() if abs(value - known) < AS_GOOD_AS)
+    return next(near, (value, value))
 
 
 def float_dtype(value: object) -> np.dtype[Any] | None:

@@ -13,6 +13,7 @@ from sklearn.decomposition import non_negative_factorization
 from sklearn.decomposition._nmf import _beta_divergence
 
 import nmfcore
+from nmfcore import parallel
 from nmfcore.kernels import divergence
 from nmfcore.solvers import HALS, MU
 
@@ -193,13 +194,17 @@ def test_a_power_of_four_scales_the_result_exactly(beta, solver, storage):
 
 @pytest.mark.parametrize("storage", ["dense", "csr", "masked"])
 @pytest.mark.parametrize(("beta", "solver"), [(1.0, HALS()), (1.0, MU()), (0.5, MU())], ids=str)
-def test_any_number_of_threads_gives_the_same_bits(beta, solver, storage):
+def test_any_number_of_threads_gives_the_same_bits(beta, solver, storage, monkeypatch):
     rng = np.random.RandomState(0)
     X = np.floor(4 * rng.random_sample((900, 700)) ** 3)
     given = {"dense": {"X": X}, "csr": {"X": sp.csr_array(X)}, "masked": {"X": X, "mask": X < 3}}[storage]
+    monkeypatch.setattr(parallel, "WORTH_A_THREAD", 1e6)
+    share, counts = parallel.Team.map, []
+    monkeypatch.setattr(parallel.Team, "map", lambda s, f, slabs: counts.append(len(slabs)) or share(s, f, slabs))
     one, three = (
-        fit(**given, rank=5, loss=beta, solver=solver, tol=0, max_iter=2, n_threads=k) for k in (1, 3)
+        fit(**given, rank=5, init="random", loss=beta, solver=solver, tol=0, max_iter=2, n_threads=k) for k in (1, 3)
     )  # fmt: skip
+    assert min(counts) > 1
     np.testing.assert_array_equal(one.W, three.W)
     np.testing.assert_array_equal(one.history.objective, three.history.objective)
     np.testing.assert_array_equal(one.history.kkt, three.history.kkt)
@@ -273,6 +278,35 @@ def test_other_starts(init, solver):
     assert (np.diff(f.history.objective) <= 1e-12 * f.history.objective[0]).all()
 
 
+@pytest.mark.parametrize("penalty", [(0.0, 0.0), (0.1, 0.0), (0.0, 0.1)], ids=["plain", "l1", "l2"])
+def test_components_that_a_row_does_not_see(penalty):
+    """With few entries in a row, some components reach none of them: their gradient is 0, and so is its scale."""
+    l1, l2 = penalty
+    for seed in range(30):
+        rng = np.random.RandomState(seed)
+        X, mask = rng.poisson(1.0, (40, 30)).astype(float), rng.random_sample((40, 30)) < 0.12
+        options = {"loss": KL, "mask": mask, "l1": l1, "l2": l2}
+        f = fit(X, 6, max_iter=30, tol=0, random_state=seed, **options)
+        assert f.objective == pytest.approx(objective(X, f.W, f.H, 1.0, mask, l1, l2), rel=1e-9)
+        assert (np.diff(f.history.objective) <= 1e-12 * f.history.objective[0]).all()
+        assert np.isfinite(f.kkt)
+
+
+@pytest.mark.parametrize("storage", ["dense", "csr", "mask"])
+@pytest.mark.parametrize("solver", ["hals", "mu"])
+def test_rows_of_zeros_in_the_factors(solver, storage):
+    X = np.arange(1.0, 13.0).reshape(4, 3)
+    given = {"dense": {}, "csr": {}, "mask": {"mask": np.ones(X.shape, bool)}}[storage]
+    A = sp.csr_array(X) if storage == "csr" else X
+    for l1, l2 in ((0.0, 0.0), (0.5, 0.0), (0.0, 0.5)):
+        for side in "WH":
+            W, H = np.ones((4, 2)), np.ones((2, 3))
+            (W if side == "W" else H.T)[:, 1] = 0.0
+            f = fit(A, 2, loss=KL, W=W, H=H, solver=solver, l1=l1, l2=l2, max_iter=30, tol=0, **given)
+            assert np.isfinite(f.objective)
+            assert (np.diff(f.history.objective) <= 1e-12 * f.history.objective[0]).all()
+
+
 # ---- faults -----------------------------------------------------------------------------------------------------
 
 
@@ -306,6 +340,25 @@ def test_rows_and_columns_of_zeros_and_tiny_numbers(beta, solver):
         assert (f.W @ f.H)[3].max() < 1e-2
     f = fit(np.zeros((4, 3)), 2, loss=beta, solver=solver)
     assert f.objective < 1e-40
+
+
+@pytest.mark.parametrize("beta", [-1.0, 0.0])
+def test_no_rows_to_transform(beta):
+    f = fit(counts() + 1.0, 2, loss=beta, max_iter=5)
+    assert f.transform(np.empty((0, 20))).shape == (0, 2)
+    assert f.transform(sp.csr_array((0, 20))).shape == (0, 2)
+    assert f.transform(np.empty((0, 20)), mask=np.empty((0, 20), bool)).shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("beta", "name"), [(0.1 * 3 + 0.7, KL), (1 - 1e-9, KL), (1e-9, "itakura-saito"), (2 + 1e-12, "frobenius")]
+)
+def test_a_beta_within_rounding_of_a_name(beta, name):
+    X = counts() + 1.0
+    f, g = fit(X, 3, loss=beta, max_iter=5), fit(X, 3, loss=name, max_iter=5)
+    assert f.settings["loss"] == g.settings["loss"] == name
+    np.testing.assert_array_equal(f.W, g.W)
+    assert fit(X, 3, loss=1.001, max_iter=5).settings["loss"] == 1.001
 
 
 def test_unknown_losses_and_solvers_that_do_not_fit():

@@ -518,14 +518,14 @@ def newton_rows(
             if first_look:
                 tally[4 * r] += fit2
                 tally_violations(a2, p2, d, l1, l2, tally[:r], tally[r : 2 * r])
-            if not modelling and fit2 > fit + noise * (abs(fit) + have):
+            if not modelling and not fit2 <= fit + noise * (abs(fit) + have):  # NaN neither
                 trial += 1
                 if trial == HALVINGS:
                     break
                 for t in range(r):
                     if trial == 1 and not multiply:
                         pull = d[0, t] + dtype(l1) + dtype(l2) * a[0, t]
-                        a2[0, t] = a[0, t] * (p[0, t] / pull) if a[0, t] > 0 else a[0, t]
+                        a2[0, t] = a[0, t] * (p[0, t] / pull) if a[0, t] > 0 and pull > 0 else a[0, t]
                     else:
                         a2[0, t] = dtype(0.5) * (a[0, t] + a2[0, t])
                 continue
@@ -556,8 +556,9 @@ def newton_rows(
             multiply = abs(have - want) > 0.1 * max(have, want)  # far from the size of the row
             if multiply:
                 for t in range(r):
-                    if a[0, t] > 0:
-                        a2[0, t] *= p[0, t] / (d[0, t] + dtype(l1) + dtype(l2) * a[0, t])
+                    pull = d[0, t] + dtype(l1) + dtype(l2) * a[0, t]
+                    if a[0, t] > 0 and pull > 0:  # else none of the row's entries sees the component
+                        a2[0, t] *= p[0, t] / pull
             else:
                 _descend(g, G, a2[0], sweeps, patience)
             modelling, trial = False, 0
