@@ -203,7 +203,8 @@ class Divergences:
     def __init__(self, data: Data, B: Array, beta: float, floor: float) -> None:
         self.data, self.B, self.beta, self.floor = data, B, beta, floor
         self.Bt = np.ascontiguousarray(B.T)
-        self.D = data.column_sums(B) if beta == 1.0 else B[:0]
+        exact = B.astype(np.float64, copy=False)
+        self.D = data.column_sums(exact) if beta == 1.0 else exact[:0]
 
     def slabs(self, r: int, sweeps: int) -> list[Slab]:
         entries = self.data.values.size if self.beta == 1.0 else self.data.n_entries

@@ -223,6 +223,37 @@ def test_float32_is_near_float64(beta, solver):
     )
 
 
+@pytest.mark.parametrize("dtype", [np.float32, float])
+@pytest.mark.parametrize("storage", ["dense", "csr", "masked"])
+@pytest.mark.parametrize("solver", ["hals", "mu"])
+@pytest.mark.parametrize("kind", ["noisy", "of rank 1", "blocks"])
+def test_the_value_keeps_its_digits_where_the_fit_is_good(kind, solver, storage, dtype):
+    """Entries about 1000 and a value below 1: it must not be a difference of sums, nor rise by rounding."""
+    rng = np.random.RandomState(0)
+    if kind == "noisy":
+        X = np.abs(1000 * rng.random_sample((30, 3)) @ rng.random_sample((3, 20)) + 0.3 * rng.standard_normal((30, 20)))
+    elif kind == "of rank 1":
+        X = 1000 * rng.random_sample((30, 1)) @ rng.random_sample((1, 20))
+    else:
+        X = 1000 * np.kron(np.eye(2), np.outer(rng.random_sample(15) + 0.1, rng.random_sample(10) + 0.1))
+    X = X.astype(dtype)
+    mask = np.random.RandomState(7).random_sample(X.shape) < 0.8
+    given = {"dense": {"X": X}, "csr": {"X": sp.csr_array(X)}, "masked": {"X": X, "mask": mask}}[storage]
+    rank = {"noisy": 3, "of rank 1": 1, "blocks": 2}[kind]
+    f = fit(**given, rank=rank, loss=KL, solver=solver, max_iter=100, tol=0)
+    total, eps, value = X.sum(dtype=float), float(np.finfo(dtype).eps), f.history.objective
+    # Of zeros that are not stored the value is a difference: that of eps Σ x. Of others only x̂ has an error.
+    noise = (
+        eps * total if kind == "blocks" and storage == "csr" else eps * np.sqrt(total * value.min()) + eps**2 * total
+    )
+    assert (value >= 0).all()
+    assert (np.diff(value) <= noise).all()
+    x, xhat = X.astype(float), np.maximum(f.W.astype(float) @ f.H.astype(float), 1e-120)
+    off = (x - xhat) / xhat  # d = x̂ (f + 1) log(f + 1) - x̂ f, to its digits
+    exact = xhat * np.where(x > 0, (1 + off) * np.log1p(np.where(x > 0, off, 0)) - off, 1.0)
+    assert f.objective == pytest.approx((exact * (mask if storage == "masked" else 1)).sum(), abs=noise)
+
+
 # ---- where it ends ----------------------------------------------------------------------------------------------
 
 
