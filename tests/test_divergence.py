@@ -358,6 +358,44 @@ def test_a_zero_where_its_loss_is_infinite(beta):
         f.__class__(**{**vars(f), "settings": f.settings | {"missing_values": None}}).transform([[1.0, 0.0, 1.0, 1.0]])
 
 
+def spectra(*rows: float) -> np.ndarray:
+    """Power spectra with 60 dB between their entries; every fourth row is further down by the given factors."""
+    rng = np.random.RandomState(0)
+    X = rng.gamma(1.0, 1.0, (40, 3)) @ rng.gamma(0.5, 1.0, (3, 30)) * rng.gamma(1.0, 1.0, (40, 30))
+    X = np.maximum(X, 1e-6 * X.max())
+    X[::4] *= np.resize(rows, 10)[:, None]
+    return X
+
+
+@pytest.mark.parametrize("beta", [0.0, -0.5, -1.0, -5.0, 0.5])
+def test_quiet_rows_in_float32(beta):
+    for c in (1e-10, 1.0, 1e8):
+        X = (c * spectra(1e-12)).astype(np.float32)
+        f, g = (fit(X.astype(t), 3, loss=beta, max_iter=50, tol=0) for t in (np.float32, float))
+        assert f.W.dtype == np.float32
+        assert f.W.max(axis=1).min() > 0.0
+        X = X.astype(float)
+        assert f.objective == pytest.approx(objective(X, f.W.astype(float), f.H.astype(float), beta), rel=1e-5)
+        assert f.objective == pytest.approx(g.objective, rel=1e-4)
+        assert (np.diff(f.history.objective) <= 1e-6 * f.history.objective[:-1]).all()
+
+
+def test_entries_that_x_hat_cannot_come_down_to():
+    quiet = spectra(1e-22)  # of the largest 1e-29 or so: as far as float32 goes
+    assert fit(quiet.astype(np.float32), 3, loss=0.0, max_iter=20, tol=0).W.max(axis=1).min() > 0.0
+    for init in ("auto", "compressed"):
+        quiet = np.tile(spectra(1e-40), (60, 10))  # large enough that a sample is tried in float32
+        assert np.isfinite(fit(quiet, 3, loss=0.0, init=init, max_iter=5, tol=0).objective)
+    for X, beta, remedy in (
+        (spectra(1e-26).astype(np.float32), 0.0, r"in float32: pass dtype=float64"),
+        (spectra(1e-26).astype(np.float32), -5.0, r"or more: raise smaller entries"),
+        (spectra(1e-80), 0.0, r"or more: raise smaller entries"),
+        (spectra(1e-12), -98.0, r"or more: raise smaller entries"),
+    ):
+        with pytest.raises(ValueError, match=rf"smallest entry of X is .* of its largest, .* β = {beta:g}.*{remedy}"):
+            fit(X, 3, loss=beta)
+
+
 @pytest.mark.parametrize(("beta", "solver"), [s for s in SOLVERS if s[0] > 0], ids=str)
 def test_rows_and_columns_of_zeros_and_tiny_numbers(beta, solver):
     X = counts()
