@@ -34,18 +34,45 @@ from nmfcore.stopping import kkt_residual, relative_kkt
 EXACT = 1e-9  # of Σ x²: below this the objective is recomputed at every iterate
 AFFORDABLE = 1e9  # flop; a sparse X may be so large that its unstored zeros cannot be gone through one by one
 RESIDUAL_NOISE = 1e4  # epsilons, of a KKT residual that rounding makes
+LEAST_SINGLE = 1e-30  # of the largest x: a float32 factor still has entries far below what such an x asks for
 REFRESH = 1e-3  # recompute the objective when it has fallen to this share of where it was last exact
 
 
 def make(beta: float, data: Data) -> Loss:
-    """The loss of this β, for such data."""
+    """The loss of this β, for such data.
+
+    Raises
+    ------
+    RangeError
+        If β <= 0 and the smallest x is so far below the largest that its powers overflow.
+    """
     if beta == 2.0:
         return Frobenius()
     # x̂ is kept above a tiny share of the largest x; the powers that are formed of it must not overflow.
-    bits = (100 if data.dtype == np.float32 else 800) / (2.0 + max(0.0, 1.0 - beta))
+    single = data.dtype == np.float32
+    bits = (100 if single and beta >= 1.0 else 800) / (2.0 + max(0.0, 1.0 - beta))
     largest = float(data.values.max()) if data.values.size else 0.0
     scale = 2 * (math.frexp(largest)[1] // 2) if largest > 0.0 else 0
-    return Divergence(beta, math.ldexp(1.0, scale - int(bits)))
+    floor = math.ldexp(1.0, scale - int(bits))
+    if beta <= 0.0 and largest > 0.0:
+        _check_range(float(data.values.min()) / largest, floor / largest, beta, single)
+    return Divergence(beta, floor)
+
+
+class RangeError(ValueError, FloatingPointError):
+    """X spans more than the arithmetic holds."""
+
+
+def _check_range(smallest: float, floor: float, beta: float, single: bool) -> None:
+    """Under β <= 0 an x that x̂ cannot come down to would be far from it for ever."""
+    least = max(floor, LEAST_SINGLE) if single else floor
+    if smallest < least:
+        remedy = "pass dtype=float64, " if smallest >= floor else ""
+        raise RangeError(
+            f"The smallest entry of X is {smallest:.2g} of its largest, but with β = {beta:g} <= 0 it must be "
+            f"{least:.2g} of it or more{' in float32' if remedy else ''}: {remedy}raise smaller entries to that "
+            "(numpy.maximum), leave them out (a mask), or use a loss with a larger β."
+        )
 
 
 class Account(Protocol):
@@ -198,12 +225,16 @@ class Divergence:
 
 
 class Divergences:
-    """The divergence of every row from what ``B`` makes of it; ``D`` is ``Σ_j B_j`` where all rows share that."""
+    """The divergence of every row from what ``B`` makes of it; ``D`` is ``Σ_j B_j`` where all rows share that.
+
+    For β < 1 a float32 ``B`` is taken in float64: the powers of a small x̂ are beyond float32.
+    """
 
     def __init__(self, data: Data, B: Array, beta: float, floor: float) -> None:
-        self.data, self.B, self.beta, self.floor = data, B, beta, floor
-        self.Bt = np.ascontiguousarray(B.T)
-        self.D = data.column_sums(B) if beta == 1.0 else B[:0]
+        exact = B.astype(np.float64, copy=False)
+        self.data, self.B, self.beta, self.floor = data, exact if beta < 1.0 else B, beta, floor
+        self.Bt = np.ascontiguousarray(self.B.T)
+        self.D = data.column_sums(exact) if beta == 1.0 else exact[:0]
 
     def slabs(self, r: int, sweeps: int) -> list[Slab]:
         entries = self.data.values.size if self.beta == 1.0 else self.data.n_entries

@@ -223,6 +223,37 @@ def test_float32_is_near_float64(beta, solver):
     )
 
 
+@pytest.mark.parametrize("dtype", [np.float32, float])
+@pytest.mark.parametrize("storage", ["dense", "csr", "masked"])
+@pytest.mark.parametrize("solver", ["hals", "mu"])
+@pytest.mark.parametrize("kind", ["noisy", "of rank 1", "blocks"])
+def test_the_value_keeps_its_digits_where_the_fit_is_good(kind, solver, storage, dtype):
+    """Entries about 1000 and a value below 1: it must not be a difference of sums, nor rise by rounding."""
+    rng = np.random.RandomState(0)
+    if kind == "noisy":
+        X = np.abs(1000 * rng.random_sample((30, 3)) @ rng.random_sample((3, 20)) + 0.3 * rng.standard_normal((30, 20)))
+    elif kind == "of rank 1":
+        X = 1000 * rng.random_sample((30, 1)) @ rng.random_sample((1, 20))
+    else:
+        X = 1000 * np.kron(np.eye(2), np.outer(rng.random_sample(15) + 0.1, rng.random_sample(10) + 0.1))
+    X = X.astype(dtype)
+    mask = np.random.RandomState(7).random_sample(X.shape) < 0.8
+    given = {"dense": {"X": X}, "csr": {"X": sp.csr_array(X)}, "masked": {"X": X, "mask": mask}}[storage]
+    rank = {"noisy": 3, "of rank 1": 1, "blocks": 2}[kind]
+    f = fit(**given, rank=rank, loss=KL, solver=solver, max_iter=100, tol=0)
+    total, eps, value = X.sum(dtype=float), float(np.finfo(dtype).eps), f.history.objective
+    # Of zeros that are not stored the value is a difference: that of eps Σ x. Of others only x̂ has an error.
+    noise = (
+        eps * total if kind == "blocks" and storage == "csr" else eps * np.sqrt(total * value.min()) + eps**2 * total
+    )
+    assert (value >= 0).all()
+    assert (np.diff(value) <= noise).all()
+    x, xhat = X.astype(float), np.maximum(f.W.astype(float) @ f.H.astype(float), 1e-120)
+    off = (x - xhat) / xhat  # d = x̂ (f + 1) log(f + 1) - x̂ f, to its digits
+    exact = xhat * np.where(x > 0, (1 + off) * np.log1p(np.where(x > 0, off, 0)) - off, 1.0)
+    assert f.objective == pytest.approx((exact * (mask if storage == "masked" else 1)).sum(), abs=noise)
+
+
 # ---- where it ends ----------------------------------------------------------------------------------------------
 
 
@@ -325,6 +356,44 @@ def test_a_zero_where_its_loss_is_infinite(beta):
     assert np.isfinite(f.objective)
     with pytest.raises(ValueError, match=r"X\[0, 1\] = 0"):
         f.__class__(**{**vars(f), "settings": f.settings | {"missing_values": None}}).transform([[1.0, 0.0, 1.0, 1.0]])
+
+
+def spectra(*rows: float) -> np.ndarray:
+    """Power spectra with 60 dB between their entries; every fourth row is further down by the given factors."""
+    rng = np.random.RandomState(0)
+    X = rng.gamma(1.0, 1.0, (40, 3)) @ rng.gamma(0.5, 1.0, (3, 30)) * rng.gamma(1.0, 1.0, (40, 30))
+    X = np.maximum(X, 1e-6 * X.max())
+    X[::4] *= np.resize(rows, 10)[:, None]
+    return X
+
+
+@pytest.mark.parametrize("beta", [0.0, -0.5, -1.0, -5.0, 0.5])
+def test_quiet_rows_in_float32(beta):
+    for c in (1e-10, 1.0, 1e8):
+        X = (c * spectra(1e-12)).astype(np.float32)
+        f, g = (fit(X.astype(t), 3, loss=beta, max_iter=50, tol=0) for t in (np.float32, float))
+        assert f.W.dtype == np.float32
+        assert f.W.max(axis=1).min() > 0.0
+        X = X.astype(float)
+        assert f.objective == pytest.approx(objective(X, f.W.astype(float), f.H.astype(float), beta), rel=1e-5)
+        assert f.objective == pytest.approx(g.objective, rel=1e-4)
+        assert (np.diff(f.history.objective) <= 1e-6 * f.history.objective[:-1]).all()
+
+
+def test_entries_that_x_hat_cannot_come_down_to():
+    quiet = spectra(1e-22)  # of the largest 1e-29 or so: as far as float32 goes
+    assert fit(quiet.astype(np.float32), 3, loss=0.0, max_iter=20, tol=0).W.max(axis=1).min() > 0.0
+    for init in ("auto", "compressed"):
+        quiet = np.tile(spectra(1e-40), (60, 10))  # large enough that a sample is tried in float32
+        assert np.isfinite(fit(quiet, 3, loss=0.0, init=init, max_iter=5, tol=0).objective)
+    for X, beta, remedy in (
+        (spectra(1e-26).astype(np.float32), 0.0, r"in float32: pass dtype=float64"),
+        (spectra(1e-26).astype(np.float32), -5.0, r"or more: raise smaller entries"),
+        (spectra(1e-80), 0.0, r"or more: raise smaller entries"),
+        (spectra(1e-12), -98.0, r"or more: raise smaller entries"),
+    ):
+        with pytest.raises(ValueError, match=rf"smallest entry of X is .* of its largest, .* β = {beta:g}.*{remedy}"):
+            fit(X, 3, loss=beta)
 
 
 @pytest.mark.parametrize(("beta", "solver"), [s for s in SOLVERS if s[0] > 0], ids=str)

@@ -6,8 +6,14 @@ time, so no temporary outgrows the cache. One pass gives, of ``x̂ = a T``,
 
     P_t = Σ_j ω x x̂^{β-2} T_tj,     D_t = Σ_j ω x̂^{β-1} T_tj,     value = Σ_j ω d_β(x | x̂),
 
-the two parts of the gradient ``D - P`` and the loss itself. For β = 1 the term ``Σ ω x̂ = Σ_t a_t D_t`` is left to
-the caller: there ``D`` does not depend on ``x̂``, so entries that are 0 need not be visited.
+the two parts of the gradient ``D - P`` and the loss itself. For β = 1 ``D`` does not depend on ``x̂``, so entries that
+are 0 need not be visited: their part of the value is ``Σ_t a_t D_t`` less what the visited ones have of ``Σ x̂``.
+
+**Digits of the value.** Near a good fit its terms cancel: ``x log (x/x̂) - x + x̂`` of numbers about 1000 is a thousandth
+where x̂ is off by one. So they are not formed; with ``q = x/x̂ = 1 + f`` and ``t = f - log(1 + f)``, a by-product of
+the logarithm that has all its digits, an entry counts ``x̂ (f² - q t)`` (β = 1) or ``t`` (β = 0), never less than 0, and
+an error δ of x̂ only as ``f δ``. What of ``Σ x̂`` belongs to entries that are not visited is a difference; so ``P`` and
+``D``, with the sums, are float64 always.
 
 NumPy's log is a call for each number where Numba has no vector library; the two functions here are arithmetic on
 the number and its bits, which LLVM vectorises: some 1 ns instead of 4 to 20.
@@ -37,8 +43,8 @@ FLOOR = 1e-16  # of what a component would be alone
 
 
 @kernel
-def log(x: float) -> float:
-    """``log x`` of a positive normal float64, to 1 unit in the last place."""
+def _reduce(x: float) -> tuple[float, float, float]:
+    """``k``, ``f`` and ``t = f - log(1 + f)`` of a positive normal float64 ``x = 2**k (1 + f)``."""
     bits = np.float64(x).view(np.int64)
     exponent = np.int64(np.uint64(bits - 0x3FE6A09E667F3BCD + (1024 << 52)) >> np.uint64(52))  # + 1024
     m = np.int64(bits - ((exponent - 1024) << 52)).view(np.float64)  # in [√½, √2)
@@ -51,7 +57,14 @@ def log(x: float) -> float:
     odd = 0.2857142874366239149 + w * (0.1818357216161805012 + w * 0.1479819860511658591)
     odd = z * (0.6666666666666735130 + w * odd)
     half = 0.5 * f * f
-    return k * LN2_HIGH - ((half - (s * (half + even + odd) + k * LN2_LOW)) - f)
+    return k, f, half - s * (half + even + odd)
+
+
+@kernel
+def log(x: float) -> float:
+    """``log x`` of a positive normal float64, to 1 unit in the last place."""
+    k, f, t = _reduce(x)
+    return k * LN2_HIGH - ((t - k * LN2_LOW) - f)
 
 
 @kernel
@@ -194,7 +207,7 @@ def _add_products(u: Array, T: Array, at: int, P: Array, i: int) -> None:
 
 @kernel
 def _weigh(x: Array, w: Array, beta: float, floor: float, y: Array, u: Array, v: Array) -> float:
-    """From ``y = x̂``: ``u = ω x x̂^{β-2}`` and ``v = ω x̂^{β-1}``; returns ``Σ ω d_β`` (β = 1: without ``Σ ω x̂``)."""
+    """From ``y = x̂``: ``u = ω x x̂^{β-2}`` and ``v = ω x̂^{β-1}``; returns ``Σ ω d_β``."""
     weighted = w.size > 0
     low = y.dtype.type(floor)
     for j in range(y.size):
@@ -203,10 +216,13 @@ def _weigh(x: Array, w: Array, beta: float, floor: float, y: Array, u: Array, v:
     if beta == 1.0:
         for j in range(y.size):
             weight = np.float64(w[j]) if weighted else 1.0
-            q = np.float64(x[j]) / np.float64(y[j])
+            xhat = np.float64(y[j])
+            q = np.float64(x[j]) / xhat
             u[j] = weight * q
             v[j] = weight
-            value += weight * np.float64(x[j]) * (log(q if q > TINY else TINY) - 1.0)
+            k, f, t = _reduce(q if q > TINY else TINY)
+            far = 1.0 - q + q * (k * LN2_HIGH - ((t - k * LN2_LOW) - f))
+            value += weight * xhat * (f * f - q * t if k == 0.0 else far)
     elif beta == 0.0:
         for j in range(y.size):
             weight = np.float64(w[j]) if weighted else 1.0
@@ -214,7 +230,9 @@ def _weigh(x: Array, w: Array, beta: float, floor: float, y: Array, u: Array, v:
             q = np.float64(x[j]) * e
             u[j] = weight * q * e
             v[j] = weight * e
-            value += weight * (q - log(q if q > TINY else TINY) - 1.0)
+            k, f, t = _reduce(q if q > TINY else TINY)
+            far = q - 1.0 - (k * LN2_HIGH - ((t - k * LN2_LOW) - f))
+            value += weight * (t if k == 0.0 else far)
     else:
         for j in range(y.size):
             weight = np.float64(w[j]) if weighted else 1.0
@@ -225,8 +243,26 @@ def _weigh(x: Array, w: Array, beta: float, floor: float, y: Array, u: Array, v:
             power = exp(beta * log(entry if entry > TINY else TINY)) if entry > 0.0 else 0.0
             u[j] = q * scale
             v[j] = scale
-            value += (weight * power + scale * ((beta - 1.0) * xhat - beta * entry)) / (beta * (beta - 1.0))
+            far = (weight * power + scale * ((beta - 1.0) * xhat - beta * entry)) / (beta * (beta - 1.0))
+            value += far if far > 0.0 else 0.0
     return value
+
+
+@kernel
+def _sum(y: Array) -> float:
+    total = 0.0
+    for j in range(y.size):
+        total += np.float64(y[j])
+    return total
+
+
+@kernel
+def _unseen(a: Array, d: Array, seen: float) -> float:
+    """``Σ x̂`` over the zeros that a row does not store: all of it but what is ``seen``."""
+    total = 0.0
+    for t in range(a.size):
+        total += np.float64(a[t]) * d[t]
+    return total - seen if total > seen else 0.0
 
 
 @kernel
@@ -238,12 +274,16 @@ def products(
     B: Array,
     Bt: Array,
     A: Array,
+    shared: Array,
     beta: float,
     floor: float,
     P: Array,
     D: Array,
 ) -> float:
-    """``P`` (rows, r), and ``D`` (rows, r) unless that has no rows; returns the value of all rows."""
+    """``P`` (rows, r), and ``D`` (rows, r) unless that has no rows; returns the value of all rows.
+
+    ``shared`` is ``Σ_j B_j`` (1, r) if entries that are not stored are zeros that count (β = 1), else without rows.
+    """
     r = B.shape[1]
     gathered = indices.size > 0
     tile = np.empty((r, AT_ONCE + 8 if gathered else 0), B.dtype)
@@ -252,6 +292,8 @@ def products(
     P[:] = 0
     D[:] = 0
     if values.size == 0:
+        for i in range(A.shape[0] if shared.shape[0] else 0):
+            total += _unseen(A[i], shared[0], 0.0)
         return total
     if not gathered:  # rows that have every column share the tile, four at a time
         for i in range(0, A.shape[0], 4):
@@ -269,15 +311,19 @@ def products(
                     _add_products(V, Bt, at, D, i)
         return total
     for i in range(A.shape[0]):
+        seen = 0.0
         for first in range(indptr[i], indptr[i + 1], AT_ONCE):
             last = min(first + AT_ONCE, indptr[i + 1])
             y, u, v = ys[: last - first], us[: last - first], vs[: last - first]
             gather(B, indices[first:last], tile)
             _combine(A[i], tile, 0, y)
             total += _weigh(values[first:last], weights[first:last], beta, floor, y, u, v)
+            seen += _sum(y)
             _add_product(u, tile, 0, P[i])
             if D.shape[0]:
                 _add_product(v, tile, 0, D[i])
+        if shared.shape[0] and indptr[i + 1] - indptr[i] < Bt.shape[1]:
+            total += _unseen(A[i], shared[0], seen)
     return total
 
 
@@ -362,13 +408,15 @@ def _survey(
     buffers: Array,
     p: Array,
     G: Array,
-) -> float:
-    """Value and ``p`` of one row at ``a`` (β = 1), and ``G = Σ ω x / x̂² b bᵀ`` (a triangle) unless that is empty.
+) -> tuple[float, float]:
+    """``p`` of one row at ``a`` (β = 1), and ``G = Σ ω x / x̂² b bᵀ`` (a triangle) unless that is empty.
+
+    Returns the value of what is stored, and its part of ``Σ x̂``.
 
     ``tile`` holds the row gathered already, unless it is ``fresh`` or too long for it.
     """
     gathered = indices.size > 0
-    value = 0.0
+    value, seen = 0.0, 0.0
     p[:] = 0
     G[:] = 0
     for first in range(0, values.size, AT_ONCE):
@@ -381,12 +429,13 @@ def _survey(
         y, u, v = buffers[0, : last - first], buffers[1, : last - first], buffers[2, : last - first]
         _combine(a, T, at, y)
         value += _weigh(values[first:last], weights[first:last], 1.0, floor, y, u, v)
+        seen += _sum(y)
         _add_product(u, T, at, p)
         if G.size:
             for j in range(y.size):
                 u[j] /= y[j]
             _add_gram(T, at, u, G)
-    return value
+    return value, seen
 
 
 @kernel
@@ -414,11 +463,10 @@ def _descend(g: Array, G: Array, a: Array, sweeps: int, patience: float) -> None
 
 
 @kernel
-def _rest(a: Array, d: Array, l1: float, l2: float) -> float:
-    """What belongs to the objective of a row besides the sum over its entries: ``a·d`` and the penalties."""
+def _penalty(a: Array, l1: float, l2: float) -> float:
     total = 0.0
     for t in range(a.size):
-        total += np.float64(a[t]) * (np.float64(d[t]) + l1 + 0.5 * l2 * np.float64(a[t]))
+        total += np.float64(a[t]) * (l1 + 0.5 * l2 * np.float64(a[t]))
     return total
 
 
@@ -486,12 +534,13 @@ def newton_rows(
     G, none = np.empty((r, r), B.dtype), np.empty((0, r), B.dtype)
     dtype = B.dtype.type
     a, a2 = np.empty((1, r), B.dtype), np.empty((1, r), B.dtype)
-    p, p2 = np.empty((1, r), B.dtype), np.empty((1, r), B.dtype)
-    d, g = np.empty((1, r), B.dtype), np.empty(r, B.dtype)
+    p, p2 = np.empty((1, r)), np.empty((1, r))
+    d, g = np.empty((1, r)), np.empty(r, B.dtype)
     noise = 1e-6 if B.itemsize == 4 else 1e-15
     for i in range(A.shape[0]):
         J, x = indices[indptr[i] : indptr[i + 1]], values[indptr[i] : indptr[i + 1]]
         w = weights[indptr[i] : indptr[i + 1]]
+        zeros = D.shape[0] > 0 and x.size < Bt.shape[1]  # that count and are not stored
         a[0] = A[i]
         if D.shape[0]:
             d[0] = D[0]
@@ -513,18 +562,22 @@ def newton_rows(
         a2[:] = a
         while True:
             model = G if modelling and rounds else none
-            fit2 = _survey(J, x, w, B, Bt, a2[0], floor, first_look, tile, buffers, p2[0], model)
-            fit2 += _rest(a2[0], d[0], l1, l2)
+            fit2, seen = _survey(J, x, w, B, Bt, a2[0], floor, first_look, tile, buffers, p2[0], model)
+            fit2 += _penalty(a2[0], l1, l2)
+            slack = noise * (fit + np.sqrt(fit * have) + noise * have)  # an error δ of x̂ moves the value by f δ
+            if zeros:
+                fit2 += _unseen(a2[0], d[0], seen)
+                slack = noise * (fit + have)
             if first_look:
                 tally[4 * r] += fit2
                 tally_violations(a2, p2, d, l1, l2, tally[:r], tally[r : 2 * r])
-            if not modelling and not fit2 <= fit + noise * (abs(fit) + have):  # NaN neither
+            if not modelling and not fit2 <= fit + slack:  # NaN neither
                 trial += 1
                 if trial == HALVINGS:
                     break
                 for t in range(r):
                     if trial == 1 and not multiply:
-                        pull = d[0, t] + dtype(l1) + dtype(l2) * a[0, t]
+                        pull = d[0, t] + l1 + l2 * np.float64(a[0, t])
                         a2[0, t] = a[0, t] * (p[0, t] / pull) if a[0, t] > 0 and pull > 0 else a[0, t]
                     else:
                         a2[0, t] = dtype(0.5) * (a[0, t] + a2[0, t])
@@ -545,9 +598,9 @@ def newton_rows(
             first_look = revived = False
             have, want = 0.0, 0.0
             for t in range(r):
-                pull = d[0, t] + dtype(l1) + dtype(l2) * a[0, t]
-                have += np.float64(a[0, t]) * np.float64(pull)
-                want += np.float64(a[0, t]) * np.float64(p[0, t])
+                pull = d[0, t] + l1 + l2 * np.float64(a[0, t])
+                have += np.float64(a[0, t]) * pull
+                want += np.float64(a[0, t]) * p[0, t]
                 g[t] = pull - p[0, t]
                 a2[0, t] = a[0, t]
                 G[t, t] += dtype(l2)
@@ -556,7 +609,7 @@ def newton_rows(
             multiply = abs(have - want) > 0.1 * max(have, want)  # far from the size of the row
             if multiply:
                 for t in range(r):
-                    pull = d[0, t] + dtype(l1) + dtype(l2) * a[0, t]
+                    pull = d[0, t] + l1 + l2 * np.float64(a[0, t])
                     if a[0, t] > 0 and pull > 0:  # else none of the row's entries sees the component
                         a2[0, t] *= p[0, t] / pull
             else:

@@ -92,8 +92,9 @@ class MU:
     ) -> None:
         """Multiply every row of ``A`` (b, r) by ``(P / D)^γ``, into ``out``."""
         e, r = equations, A.shape[1]
-        P, own = np.empty_like(A), np.empty_like(A[: 0 if len(e.D) else len(A)])
-        tally[4 * r] += divergence.products(*rows, e.B, e.Bt, A, e.beta, e.floor, P, own)
+        P, own = np.empty(A.shape), np.empty((0 if len(e.D) else len(A), r))
+        factor = A.astype(e.B.dtype, copy=False)
+        tally[4 * r] += divergence.products(*rows, e.B, e.Bt, factor, e.D, e.beta, e.floor, P, own)
         D = e.D if len(e.D) else own
         divergence.tally_violations(A, P, D, *penalty, tally[:r], tally[r : 2 * r])
         _multiply(A, P, D, e.beta, *penalty, out, tally)
@@ -169,11 +170,9 @@ def _multiply(A: Array, P: Array, D: Array, beta: float, l1: float, l2: float, o
     for i in range(rows):
         drive = 0.0
         for t in range(r):
-            a, d = np.float64(A[i, t]), np.float64(D[i * own, t])
+            a = np.float64(A[i, t])
             drive += a * np.float64(P[i, t])
             value += a * (l1 + 0.5 * l2 * a)
-            if beta == 1.0:
-                value += a * d
         for t in range(r):
             a, p, d = np.float64(A[i, t]), np.float64(P[i, t]), np.float64(D[i * own, t])
             pull = d + l1 + l2 * a
