@@ -61,7 +61,10 @@ class Factorization:
     objective : float
         ``Σ ω d(x, (W H))`` over the entries that count, plus ``l1·Σ`` and ``½·l2·‖·‖²`` of each factor; in
         float64, so ``inf`` where X is beyond about 1e154. Recomputed entry by entry close to an exact fit, unless X
-        is a sparse matrix too large for that; then its error is some 1e-16 of ``½‖X‖²``.
+        is a sparse matrix too large for that; then its error is some 1e-16 of ``½‖X‖²``. Of other losses it is a sum
+        of terms that are never negative; but under Kullback-Leibler the zeros that a sparse X does not store count
+        together, as a difference with an error of some epsilons of X's dtype times ``ΣX``, and by as much the history
+        may rise.
     kkt : float
         How far (W, H) is from a stationary point, without unit: see
         :func:`nmfcore.stopping.kkt_residual`, and for other losses :func:`nmfcore.stopping.relative_kkt`.
