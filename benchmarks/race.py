@@ -17,7 +17,7 @@ from benchmarks import worker
 from benchmarks.cases import GROUPS, Case, full, quick
 from benchmarks.contenders import CONTENDERS, DEFAULTS, Contender, find, nmfcore_has
 from benchmarks.datasets import HERE
-from benchmarks.report import write
+from benchmarks.report import NOT_ASKED, write
 from nmfcore.parallel import default_threads
 
 THREAD_VARIABLES = (
@@ -115,7 +115,7 @@ class Race:
         needed = {"nmfcore", case.peer, *(c.name for c in DEFAULTS)}
         for contender in take_part if others == 0 else []:
             if contender.name not in needed:
-                self.runs.append({"case": case.name, "contender": contender.name, "status": "left out: --others 0"})
+                self.runs.append({"case": case.name, "contender": contender.name, "status": NOT_ASKED})
         for turn, seed, contender in order(take_part, case.peer, self.seeds):
             if others is None or seed < others or contender.name in needed:
                 self.timed(contender, seed, turn)

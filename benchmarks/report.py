@@ -16,6 +16,7 @@ from typing import Any
 from benchmarks.cases import DEFAULTS_OBJECTIVE, DEFAULTS_TIME, GEOMETRIC_MEAN
 
 OURS = "nmfcore"
+NOT_ASKED = "left out: --others 0"
 Runs = list[dict[str, Any]]
 
 
@@ -33,7 +34,7 @@ def main(argv: list[str]) -> int:
 
 
 def together(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Several races of different cases, as one; a case of a later race replaces that of an earlier one."""
+    """Several races on one machine, as one: of a contender on a case the runs of the last race that had it."""
     first = runs[0]
     for more in runs[1:]:
         for key in ("cpu", "threads", "versions"):
@@ -42,13 +43,20 @@ def together(runs: list[dict[str, Any]]) -> dict[str, Any]:
         if more["settings"]["quick"] != first["settings"]["quick"]:
             raise ValueError("a quick race and a full one do not go together.")
         names = {case["name"] for case in more["cases"]}
-        for key, name in (("cases", "name"), ("runs", "case")):
-            first[key] = [r for r in first[key] if r[name] not in names] + more[key]
+        first["cases"] = [case for case in first["cases"] if case["name"] not in names] + more["cases"]
+        had = {_who(r) for r in first["runs"]}
+        news = [r for r in more["runs"] if r["status"] != NOT_ASKED or _who(r) not in had]
+        again = {_who(r) for r in news}
+        first["runs"] = [r for r in first["runs"] if _who(r) not in again] + news
         first["contenders"] |= more["contenders"]
         for key in ("load_before", "load_after", "foreign"):
             values = [m[key] for m in (first["machine"], more["machine"]) if m.get(key) is not None]
             first["machine"][key] = max(values, default=None)
     return first
+
+
+def _who(run: dict[str, Any]) -> tuple[str, str]:
+    return run["case"], run["contender"]
 
 
 def write(results: dict[str, Any], out: Path) -> None:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -152,3 +153,26 @@ def test_a_ratio_counts_only_where_the_objective_is_reached():
     assert report.ratios(runs, case) == [3.0, 0.0, 3.0]
     assert report.geometric_mean([1.0, 100.0]) == pytest.approx(10.0)
     assert report.geometric_mean([1.0, 0.0]) == 0.0
+
+
+def race_of(case: str, seconds: float, *left_out: str) -> dict[str, Any]:
+    machine = {"cpu": "x", "threads": 2, "versions": {}, "load_before": (0.0, 0, 0), "foreign": seconds}
+    runs = [{"case": case, "contender": "nmfcore", "status": "ok", "warm": seconds}]
+    runs += [{"case": case, "contender": name, "status": report.NOT_ASKED} for name in left_out]
+    settings = {"quick": False}
+    return {"machine": machine, "settings": settings, "contenders": {}, "cases": [{"name": case}], "runs": runs}
+
+
+def test_races_put_together() -> None:
+    other = {"case": "a", "contender": "other", "status": "ok", "warm": 5.0}
+    first = race_of("a", 1.0)
+    first["runs"].append(other)
+    both = report.together([first, race_of("a", 2.0, "other"), race_of("b", 3.0, "other")])
+    assert [case["name"] for case in both["cases"]] == ["a", "b"]
+    assert other in both["runs"]  # which the later race left out
+    assert [r["warm"] for r in both["runs"] if r["contender"] == "nmfcore"] == [2.0, 3.0]
+    assert both["machine"]["foreign"] == 3.0
+    slower = race_of("c", 1.0)
+    slower["machine"]["threads"] = 1
+    with pytest.raises(ValueError, match="the races differ in threads"):
+        report.together([both, slower])
