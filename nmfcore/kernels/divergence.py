@@ -39,7 +39,6 @@ ONE_OVER_LN2 = 1.4426950408889634
 ROUNDER = 6755399441055744.0  # 1.5·2**52: added, it leaves a whole number in the last bits
 HALVINGS = 40
 OUT_OF_REACH = 1e4  # a row whose gradient is so large has a positive entry where x̂ is next to nothing
-FLOOR = 1e-16  # of what a component would be alone
 
 
 @kernel
