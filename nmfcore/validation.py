@@ -291,9 +291,9 @@ def _canonical(
     inside[row_starts[(row_starts > 0) & (row_starts <= rises.size)] - 1] = False
     if np.all(rises[inside] > 0):
         return indptr, indices, values
+    for size in (n, m):  # transposing twice is a counting sort by row and column that keeps the order of duplicates
+        indptr, indices, values, _ = sparse_kernels.transposed_rows(indptr, indices, values, values[:0], size)
     rows = np.repeat(np.arange(m), np.diff(indptr))
-    order = np.lexsort((indices, rows))
-    rows, indices, values = rows[order], indices[order], values[order]
     first = np.ones(indices.size, bool)
     first[1:] = (rows[1:] != rows[:-1]) | (indices[1:] != indices[:-1])
     if not first.all():
