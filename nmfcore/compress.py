@@ -24,17 +24,16 @@ samples of rows and columns; there to the end, here to begin with).
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 
 from nmfcore import losses, missing
 from nmfcore._types import Array
 from nmfcore.data import Data
-from nmfcore.losses import Loss
-from nmfcore.parallel import Team
 from nmfcore.scale import Scale
-from nmfcore.solve import Iterate, Run, solve
-from nmfcore.solvers.base import Penalty, Solver, half_step
+from nmfcore.solve import Iterate, Plan, Run, solve
+from nmfcore.solvers.base import Penalty
 from nmfcore.stopping import Stop
 
 SHARES = 1 / 32, 1 / 8  # of the rows, one after the other;
@@ -46,19 +45,8 @@ LOOK_BACK = 3  # on the average of so many,
 MOST_ITERATIONS = 100  # or after these
 
 
-def compressed(
-    data: Data,
-    W: Array,
-    Ht: Array,
-    *,
-    solver: Solver,
-    loss: Loss,
-    penalty_W: Penalty,
-    penalty_H: Penalty,
-    deadline: float,
-    team: Team,
-) -> tuple[Array, Array]:
-    """The start ``W`` (m, r), ``Ht`` (n, r), improved on a sample of the data; as it was where that does not pay.
+def compressed(data: Data, W: Array, Ht: Array, plan: Plan, deadline: float) -> tuple[Array, Array]:
+    """The start ``W`` (m, r), ``Ht`` (n, r), improved on samples of the data; as it was where that does not pay.
 
     Parameters
     ----------
@@ -66,40 +54,33 @@ def compressed(
         The m×n matrix.
     W, Ht : ndarray (m, r), (n, r)
         The start; not written to.
-    solver : Solver
-        What moves the factors.
-    loss : Loss
-        What they are moved down.
-    penalty_W, penalty_H : Penalty
+    plan : Plan
         Of the fit to come.
     deadline : float
         When, on the clock of ``time.perf_counter``, no fit of a sample may be going on.
-    team : Team
-        Threads.
     """
     m, r = W.shape
-    options = {"solver": solver, "loss": loss, "deadline": deadline, "team": team}
     if m < Ht.shape[0]:
-        Ht, W = compressed(data.T, Ht, W, penalty_W=penalty_H, penalty_H=penalty_W, **options)  # type: ignore[arg-type]
+        Ht, W = compressed(data.T, Ht, W, plan.T, deadline)
         return W, Ht
     start_W, start_Ht = W, Ht
     for share in _shares(data, r):
         if time.perf_counter() >= deadline:
             break
         rows = _spread(m, int(share * m))
-        penalty = Penalty(share * penalty_H.l1, share * penalty_H.l2)
+        penalty = Penalty(share * plan.penalty_H.l1, share * plan.penalty_H.l2)
         try:
-            sampled, Ht = _fit(data.some_rows(rows), W[rows], Ht, penalty_W=penalty_W, penalty_H=penalty, **options)  # type: ignore[arg-type]
+            sampled, Ht = _fit(data.some_rows(rows), W[rows], Ht, replace(plan, penalty_H=penalty), deadline)
         except FloatingPointError:  # a start far beyond the size of the data, which float64 may bear
             return start_W, start_Ht
         W = np.repeat(sampled.mean(axis=0)[None], m, axis=0)  # of the right size
-        if solver.zeros_are_final:  # what the sample knows nothing of must not be lost for good
+        if plan.solver.zeros_are_final:  # what the sample knows nothing of must not be lost for good
             W, Ht = np.where(W > 0, W, start_W), np.where(Ht > 0, Ht, start_Ht)
         if data.known_rows is not None:
             W[~data.known_rows] = 0.0
     if W is start_W:
         return W, Ht
-    return half_step(solver, loss.equations(data, Ht), data, W, penalty_W, team).A, Ht
+    return plan.step(data, W, Ht).A, Ht
 
 
 def _shares(data: Data, r: int) -> list[float]:
@@ -112,22 +93,14 @@ def _shares(data: Data, r: int) -> list[float]:
     return [share for share in sorted(set(shares)) if least <= share <= SHARES[-1]]
 
 
-def _fit(
-    data: Data,
-    W: Array,
-    Ht: Array,
-    *,
-    solver: Solver,
-    loss: Loss,
-    penalty_W: Penalty,
-    penalty_H: Penalty,
-    deadline: float,
-    team: Team,
-) -> tuple[Array, Array]:
+def _fit(data: Data, W: Array, Ht: Array, plan: Plan, deadline: float) -> tuple[Array, Array]:
     """Both factors of such data when the objective has settled, found in float32."""
     single = np.dtype(np.float32)
-    read = missing.moderate(data, loss.beta, single)
-    part, scale = read.data.astype(single), Scale(read.scale.shift, 0, loss.beta)  # weights stay as they are
+    beta = plan.loss.beta
+    read = missing.moderate(data, beta, single)
+    part, scale = read.data.astype(single), Scale(read.scale.shift, 0, beta)  # weights stay as they are
+    penalty_W, penalty_H = scale.penalty(plan.penalty_W), scale.penalty(plan.penalty_H)
+    inside = replace(plan, loss=losses.make(beta, part), penalty_W=penalty_W, penalty_H=penalty_H)
     run, objectives = Run(), list[float]()
 
     def settled(iterate: Iterate) -> bool:
@@ -140,12 +113,8 @@ def _fit(
             part,
             scale.inward(W).astype(single),
             scale.inward(Ht).astype(single),
-            solver=solver,
-            loss=losses.make(loss.beta, part),
-            penalty_W=scale.penalty(penalty_W),
-            penalty_H=scale.penalty(penalty_H),
+            inside,
             stop=Stop(tol=0.0, max_iter=MOST_ITERATIONS, max_time=max(0.0, deadline - run.began)),
-            team=team,
             run=run,
             watch=settled,
         )

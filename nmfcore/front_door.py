@@ -23,7 +23,7 @@ from nmfcore.data import Data
 from nmfcore.parallel import Team, default_threads, physical_memory
 from nmfcore.result import Factorization, History
 from nmfcore.scale import Scale
-from nmfcore.solve import Iterate, Run, solve
+from nmfcore.solve import Iterate, Plan, Run, solve
 from nmfcore.solvers import HALS, MU, Penalty, Solver
 from nmfcore.stopping import ConvergenceWarning, Status, Stop
 from nmfcore.transform import solve_rows
@@ -199,12 +199,11 @@ def factorize(
             if stop.max_iter > 0:
                 _check_not_locked(solver, data, W0, Ht0)
             penalty_W, penalty_H = map(scale.penalty, penalties)
-            fit = {"solver": solver, "penalty_W": penalty_W, "penalty_H": penalty_H, "team": team}
-            loss_of_data = losses.make(beta, data)
+            plan = Plan(solver, losses.make(beta, data), penalty_W, penalty_H, team)
             if init == "compressed" or (init == "auto" and (W is None or H is None)):
                 deadline = math.inf if stop.max_time is None else run.began + stop.max_time
-                W0, Ht0 = compressed(data, W0, Ht0, loss=loss_of_data, deadline=deadline, **fit)  # type: ignore[arg-type]
-            solve(data, W0, Ht0, loss=loss_of_data, stop=stop, run=run, watch=watch, **fit)  # type: ignore[arg-type]
+                W0, Ht0 = compressed(data, W0, Ht0, plan, deadline)
+            solve(data, W0, Ht0, plan, stop=stop, run=run, watch=watch)
     except KeyboardInterrupt as interrupt:
         interrupt.factorization = _result(run, scale, settings) if run.last else None  # type: ignore[attr-defined]
         raise

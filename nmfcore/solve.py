@@ -2,8 +2,8 @@
 
 The two half-steps side by side are the algorithm; everything else here is keeping account of it:
 
-    W  = half_step(loss.equations(data,   Ht), W)
-    Ht = half_step(loss.equations(data.T, W),  Ht)
+    W  = plan.step(data,     W,  Ht)
+    Ht = plan.T.step(data.T, Ht, W)
 
 **Free certificates.** The step for H reports the KKT residual of the H it leaves, for the W it used; the next step
 for W reports that of the W it is given, for the same H. So the certificate of an iterate is complete half a pass
@@ -29,7 +29,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nmfcore._types import Array
 from nmfcore.data import Data
@@ -99,19 +99,34 @@ class Carry:
         return A if b == 0.0 else factors.extrapolate(A, before, b, self._floor)
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How the factors move: by which solver, down which loss and penalties, with whose threads."""
+
+    solver: Solver
+    loss: Loss
+    penalty_W: Penalty
+    penalty_H: Penalty
+    team: Team
+
+    @property
+    def T(self) -> Plan:
+        """The same for the transposed problem."""
+        return replace(self, penalty_W=self.penalty_H, penalty_H=self.penalty_W)
+
+    @property
+    def floor(self) -> float:
+        """The share of itself below which carrying a step on may not take an entry."""
+        # Multiplied by less than 1 for long, an entry is as long in coming back: there only growth is carried on.
+        return 1.0 if self.solver.zeros_are_final and self.loss.beta != 2.0 else self.solver.floor
+
+    def step(self, data: Data, A: Array, B: Array, move: bool = True) -> Step:
+        """The half-step for ``A`` (m, r) with ``B`` (n, r) fixed; with ``move=False`` only a look at ``A``."""
+        return half_step(self.solver, self.loss.equations(data, B), data, A, self.penalty_W, self.team, move)
+
+
 def solve(
-    data: Data,
-    W: Array,
-    Ht: Array,
-    *,
-    solver: Solver,
-    loss: Loss,
-    penalty_W: Penalty,
-    penalty_H: Penalty,
-    stop: Stop,
-    team: Team,
-    run: Run,
-    watch: Callable[[Iterate], bool],
+    data: Data, W: Array, Ht: Array, plan: Plan, *, stop: Stop, run: Run, watch: Callable[[Iterate], bool]
 ) -> None:
     """Move ``W`` (m, r) and ``Ht`` (n, r) until a limit of ``stop`` is met, recording each iterate in ``run``.
 
@@ -121,43 +136,29 @@ def solve(
         What is factorised.
     W, Ht : ndarray (m, r), (n, r)
         The start; not written to.
-    solver : Solver
-        What moves one factor.
-    loss : Loss
-        What is minimised.
-    penalty_W, penalty_H : Penalty
-        Added to the objective.
+    plan : Plan
+        How the factors move.
     stop : Stop
         When to end.
-    team : Team
-        Threads.
     run : Run
         Where the iterates go; it is complete whenever this function is left, by an exception too.
     watch : callable
         Called with each iterate; True ends the fit.
     """
-    account = loss.account(data, W.shape[1], (penalty_W, penalty_H), team)
-    # Multiplied by less than 1 for long, an entry is as long in coming back: there only growth is carried on.
-    floor = 1.0 if solver.zeros_are_final and loss.beta != 2.0 else solver.floor
-    carry_W, carry_H = Carry(floor), Carry(floor)
+    account = plan.loss.account(data, W.shape[1], (plan.penalty_W, plan.penalty_H), plan.team)
+    carry_W, carry_H = Carry(plan.floor), Carry(plan.floor)
 
-    def step_for_W(W: Array, Ht: Array, move: bool) -> Step:
-        return half_step(solver, loss.equations(data, Ht), data, W, penalty_W, team, move)
-
-    def step_for_H(Ht: Array, W: Array, move: bool = True) -> Step:
-        return half_step(solver, loss.equations(data.T, W), data.T, Ht, penalty_H, team, move)
-
-    step_H = step_for_H(Ht, W, move=False)
+    step_H = plan.T.step(data.T, Ht, W, move=False)
     account.start(W, Ht, step_H)
     rho_H, exact, decrease, n_iter = step_H.before, True, math.inf, 0
     plain_H, lowest = Ht, math.inf
     while True:
-        step_W = step_for_W(W, Ht, n_iter < stop.max_iter)
+        step_W = plan.step(data, W, Ht, move=n_iter < stop.max_iter)
         account.look(step_W, W, Ht)
         if Ht is not plain_H and not account.value <= lowest:
             carry_H.momentum.restart()
             Ht = plain_H
-            step_W = step_for_W(W, Ht, n_iter < stop.max_iter)
+            step_W = plan.step(data, W, Ht, move=n_iter < stop.max_iter)
             account.look(step_W, W, Ht)
         lowest = account.value
         if not math.isfinite(account.value):
@@ -168,7 +169,7 @@ def solve(
             ended = _ended(iterate, stop, stalled=account.stalled(decrease, kkt))
             if exact or not ended:
                 break
-            rho_H, exact = step_for_H(Ht, W, move=False).before, True
+            rho_H, exact = plan.T.step(data.T, Ht, W, move=False).before, True
         run.record(iterate)
         if watch(iterate):
             ended = ended or Status.CALLBACK
@@ -177,18 +178,18 @@ def solve(
             return
 
         plain_W = step_W.A
-        W = carry_W.on(plain_W) if solver.extrapolate else plain_W
-        step_H = step_for_H(Ht, W)
+        W = carry_W.on(plain_W) if plan.solver.extrapolate else plain_W
+        step_H = plan.T.step(data.T, Ht, W)
         decrease = account.decrease(step_W, W, step_H)
         if W is not plain_W and not decrease >= 0.0:
             carry_W.momentum.restart()
             W = plain_W
-            step_H = step_for_H(Ht, W)
+            step_H = plan.T.step(data.T, Ht, W)
             decrease = account.decrease(step_W, W, step_H)
         account.fall(decrease, W, step_H.A)
         plain_H = Ht = step_H.A
         exact, rho_H = step_H.after is not None, step_H.before if step_H.after is None else step_H.after
-        if solver.extrapolate and not exact:
+        if plan.solver.extrapolate and not exact:
             Ht = carry_H.on(plain_H)
         n_iter += 1
 

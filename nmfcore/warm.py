@@ -8,7 +8,7 @@ from nmfcore import losses, validation
 from nmfcore._types import Array
 from nmfcore.data import Data, Dense, Observed, Sparse
 from nmfcore.parallel import Team
-from nmfcore.solve import Run, solve
+from nmfcore.solve import Plan, Run, solve
 from nmfcore.solvers import HALS, MU, Penalty
 from nmfcore.stopping import Stop
 from nmfcore.transform import solve_rows
@@ -64,8 +64,8 @@ def _use(data: Data, beta: float, team: Team) -> None:
     W, Ht = (1.0 + np.arange(n * RANK).reshape(n, RANK).astype(data.dtype) % 5 for n in SHAPE)
     for solver in (HALS(), MU()):
         if solver.handles(beta):
-            options = {"penalty_W": Penalty(), "penalty_H": Penalty(), "stop": Stop(0.0, 4), "team": team, "run": Run()}
-            solve(data, W, Ht, solver=solver, loss=loss, watch=lambda iterate: False, **options)  # type: ignore[arg-type]
+            plan = Plan(solver, loss, Penalty(), Penalty(), team)
+            solve(data, W, Ht, plan, stop=Stop(0.0, 4), run=Run(), watch=lambda iterate: False)
     data.squared_error(W, Ht, team)
     data.times(Ht, team)
     if data.dtype == np.float64:  # transform works in nothing else
