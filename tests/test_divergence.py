@@ -13,9 +13,12 @@ from sklearn.decomposition import non_negative_factorization
 from sklearn.decomposition._nmf import _beta_divergence
 
 import nmfcore
-from nmfcore import parallel
+from nmfcore import losses, parallel
+from nmfcore.data import Dense
 from nmfcore.kernels import divergence
+from nmfcore.solve import Plan
 from nmfcore.solvers import HALS, MU
+from nmfcore.solvers.base import Penalty
 
 BETAS = [-1.0, 0.0, 0.5, 1.0, 1.5, 3.0]
 KL = "kullback-leibler"
@@ -288,6 +291,21 @@ def test_newton_and_multiplicative_rows_agree():
     f = fit(X, 4, loss=KL, max_iter=200, tol=1e-10)
     g = fit(X, 4, loss=KL, max_iter=200_000, tol=1e-7, solver="mu", W=f.W + 1e-3, H=f.H + 1e-3)
     assert g.objective == pytest.approx(f.objective, rel=1e-5)
+
+
+def test_a_newton_step_that_goes_too_far_is_shortened():
+    """A row of pbmc-facs: its whole step would raise the objective, and multiplied, its zeros would stay for good."""
+    B = np.array([[1.4, 0.3, 0.1], [0.0, 0.0, 1.3], [2437.0, 1481.0, 1678.0]])
+    x, a = np.array([[2.0, 1.0, 0.0]]), np.array([[0.0, 0.0, 3.0 / B[:, 2].sum()]])
+    data = Dense(x)
+    with parallel.Team(1) as team:
+        plan = Plan(HALS(extrapolate=False), losses.make(1.0, data), Penalty(), Penalty(), team)
+        for _ in range(20):
+            before, a = np.sum(d_beta(x, a @ B.T, 1.0)), plan.step(data, a, B).A
+            assert np.sum(d_beta(x, a @ B.T, 1.0)) <= before * (1 + 1e-14)
+    pull = (x / (a @ B.T)) @ B / B.sum(axis=0)
+    assert np.all(pull <= 1 + 1e-8)
+    np.testing.assert_allclose(pull[a > 0], 1.0, rtol=1e-8)
 
 
 def test_newton_leaves_zeros():

@@ -37,6 +37,7 @@ LN2_HIGH = 6.93147180369123816490e-01  # its last bits are zero: k LN2_HIGH is e
 LN2_LOW = 1.90821492927058770002e-10
 ONE_OVER_LN2 = 1.4426950408889634
 ROUNDER = 6755399441055744.0  # 1.5·2**52: added, it leaves a whole number in the last bits
+HALVED = 4  # trials of Newton's step, ever shorter, until the multiplicative one replaces it
 HALVINGS = 40
 OUT_OF_REACH = 1e4  # a row whose gradient is so large has a positive entry where x̂ is next to nothing
 
@@ -575,7 +576,7 @@ def newton_rows(
                 if trial == HALVINGS:
                     break
                 for t in range(r):
-                    if trial == 1 and not multiply:
+                    if trial == HALVED and not multiply:
                         pull = d[0, t] + l1 + l2 * np.float64(a[0, t])
                         a2[0, t] = a[0, t] * (p[0, t] / pull) if a[0, t] > 0 and pull > 0 else a[0, t]
                     else:

@@ -20,10 +20,11 @@ Taylor expansion at the present ``a`` the same sweeps find the minimum ``a + d >
 
 which is Newton's method under ``a >= 0``. To form ``G`` costs no more than one sweep of scalar Newton steps (Hien and
 Gillis) would, with its division for each entry and coordinate, up to a rank of some 50. The step is taken if the row's
-objective, computed afresh, does not rise; else the multiplicative one is, which cannot raise it (with ``l2`` it might:
-then it is halved). The multiplicative step also comes first where the sum of the row is off by a tenth, as at a random
-start. Where ``x̂_j = 0 < x_j``, with entries of ``a`` that have sunk to nothing, Newton's step only doubles ``x̂_j``;
-such entries are brought back at a hundredth of the size of the row.
+objective, computed afresh, does not rise; else it is halved, three times at most. (It leads downhill, so some part of
+it would do.) Then the multiplicative step is tried, which cannot raise the objective (with ``l2`` it might: then it is
+halved), but cannot move an entry from 0 either. It also comes first where the sum of the row is off by a tenth, as at a
+random start. Where ``x̂_j = 0 < x_j``, with entries of ``a`` that have sunk to nothing, Newton's step only doubles
+``x̂_j``; such entries are brought back at a hundredth of the size of the row.
 
 References
 ----------
