@@ -7,9 +7,12 @@ import pytest
 import scipy.sparse as sp
 
 import nmfcore
-from nmfcore import missing
+from nmfcore import losses, missing, parallel
 from nmfcore.compress import LEAST_WORK, MOST_ENTRIES, SHARES, _shares, _spread
+from nmfcore.data import Dense
 from nmfcore.reference import objective
+from nmfcore.solve import Plan
+from nmfcore.solvers.base import Penalty
 
 SHAPE, RANK = (2400, 400), 8  # an iteration takes 4·2400·400·8 = 3.1e7 flop
 
@@ -178,9 +181,29 @@ def test_a_sample_stays_small():
     class Huge:
         shape, values = (10**6, 4000), np.broadcast_to(1.0, (10**6, 4000))
 
+        dtype = np.dtype(np.float64)
+
         def work(self, r):
             return 1e12
 
-    assert all(share * Huge.values.size <= MOST_ENTRIES for share in _shares(Huge(), 20))
-    assert _shares(Huge(), 20)
-    assert not _shares(Huge(), 400)  # which would need more entries than that
+        def times(self, B, team):
+            return np.ones((10**6, 1))
+
+    with parallel.Team(1) as team:
+        plan = Plan(nmfcore.solvers.HALS(), losses.Frobenius(), Penalty(), Penalty(), team)
+    assert all(share * Huge.values.size <= MOST_ENTRIES for share in _shares(Huge(), 20, plan))
+    assert _shares(Huge(), 20, plan)
+    assert not _shares(Huge(), 400, plan)  # which would need more entries than that
+
+
+def test_no_sample_of_a_matrix_that_a_few_rows_make_up():
+    rng = np.random.default_rng(0)
+    even = rng.random((20_000, 8)) @ rng.random((8, 60))
+    uneven = even * (1e-3 + (np.arange(20_000) % 200 == 0))[:, None]
+    with parallel.Team(1) as team:
+        for beta in (1.0, 2.0):
+            for X, expected in ((even, 2), (uneven, 0)):
+                data = Dense(X)
+                plan = Plan(nmfcore.solvers.HALS(), losses.make(beta, data), Penalty(), Penalty(), team)
+                assert len(_shares(data, 8, plan)) == expected
+    np.testing.assert_array_equal(fit(uneven, 8, max_iter=0).W, fit(uneven, 8, max_iter=0, init="random").W)
