@@ -308,6 +308,20 @@ def test_a_newton_step_that_goes_too_far_is_shortened():
     np.testing.assert_allclose(pull[a > 0], 1.0, rtol=1e-8)
 
 
+def test_no_positive_entry_is_given_up():
+    """``x̂ = 0 < x`` is infinitely far; the floor under x̂ makes that a number, which gains elsewhere could outweigh."""
+    rng = np.random.default_rng(0)
+    with parallel.Team(1) as team:
+        for _ in range(2000):
+            B = rng.random((12, 4)) * (rng.random((12, 4)) < 0.5) * 10.0 ** rng.integers(-2, 3, (12, 1))
+            x = np.floor(10.0 ** rng.uniform(-1, 3, (1, 12))) * (rng.random((1, 12)) < 0.7) * (B.sum(axis=1) > 0)
+            a, data = rng.random((1, 4)) * 10.0 ** rng.uniform(-2, 2), Dense(x)
+            plan = Plan(HALS(extrapolate=False), losses.make(1.0, data), Penalty(), Penalty(), team)
+            for _ in range(3):
+                a = plan.step(data, a, B).A
+                assert np.all((a @ B.T)[x > 0] > 0)
+
+
 def test_newton_leaves_zeros():
     X = counts()
     f = fit(X, 4, loss=KL, max_iter=300, tol=1e-8)

@@ -408,15 +408,15 @@ def _survey(
     buffers: Array,
     p: Array,
     G: Array,
-) -> tuple[float, float]:
+) -> tuple[float, float, int]:
     """``p`` of one row at ``a`` (β = 1), and ``G = Σ ω x / x̂² b bᵀ`` (a triangle) unless that is empty.
 
-    Returns the value of what is stored, and its part of ``Σ x̂``.
+    Returns the value of what is stored, its part of ``Σ x̂``, and how many ``x > 0`` have ``x̂ = 0``.
 
     ``tile`` holds the row gathered already, unless it is ``fresh`` or too long for it.
     """
     gathered = indices.size > 0
-    value, seen = 0.0, 0.0
+    value, seen, lost = 0.0, 0.0, 0
     p[:] = 0
     G[:] = 0
     for first in range(0, values.size, AT_ONCE):
@@ -428,6 +428,8 @@ def _survey(
                 gather(B, indices[first:last], T)
         y, u, v = buffers[0, : last - first], buffers[1, : last - first], buffers[2, : last - first]
         _combine(a, T, at, y)
+        for j in range(y.size):
+            lost += 1 if y[j] <= floor and values[first + j] > 0 else 0
         value += _weigh(values[first:last], weights[first:last], 1.0, floor, y, u, v)
         seen += _sum(y)
         _add_product(u, T, at, p)
@@ -435,7 +437,7 @@ def _survey(
             for j in range(y.size):
                 u[j] /= y[j]
             _add_gram(T, at, u, G)
-    return value, seen
+    return value, seen, lost
 
 
 @kernel
@@ -557,12 +559,12 @@ def newton_rows(
                     ones[j] = w[first + j] if w.size else 1
                 _add_product(ones[: last - first], T, at, d[0])
         # Look at a point (one call of _survey: every further one would be compiled once more), decide on the next.
-        fit, have, turn, trial = 0.0, 0.0, 0, 0
+        fit, lost, have, turn, trial = 0.0, 0, 0.0, 0, 0
         first_look, modelling, revived, multiply = True, True, False, False
         a2[:] = a
         while True:
             model = G if modelling and rounds else none
-            fit2, seen = _survey(J, x, w, B, Bt, a2[0], floor, first_look, tile, buffers, p2[0], model)
+            fit2, seen, lost2 = _survey(J, x, w, B, Bt, a2[0], floor, first_look, tile, buffers, p2[0], model)
             fit2 += _penalty(a2[0], l1, l2)
             slack = noise * (fit + np.sqrt(fit * have) + noise * have)  # an error δ of x̂ moves the value by f δ
             if zeros:
@@ -571,7 +573,8 @@ def newton_rows(
             if first_look:
                 tally[4 * r] += fit2
                 tally_violations(a2, p2, d, l1, l2, tally[:r], tally[r : 2 * r])
-            if not modelling and not fit2 <= fit + slack:  # NaN neither
+            # The floor bounds what an x > 0 is charged for x̂ = 0, and no gain in others may pay for that.
+            if not modelling and not (fit2 <= fit + slack and lost2 <= lost):  # NaN neither
                 trial += 1
                 if trial == HALVINGS:
                     break
@@ -582,7 +585,7 @@ def newton_rows(
                     else:
                         a2[0, t] = dtype(0.5) * (a[0, t] + a2[0, t])
                 continue
-            a[:], p[:], fit = a2, p2, fit2
+            a[:], p[:], fit, lost = a2, p2, fit2, lost2
             if rounds == 0:
                 break
             if not modelling:
