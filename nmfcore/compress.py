@@ -47,8 +47,10 @@ LOOK_BACK = 3  # on the average of so many,
 MOST_ITERATIONS = 100  # or after these
 
 
-def compressed(data: Data, W: Array, Ht: Array, plan: Plan, deadline: float) -> tuple[Array, Array]:
+def compressed(data: Data, W: Array, Ht: Array, plan: Plan, deadline: float) -> tuple[Array, Array, Plan]:
     """The start ``W`` (m, r), ``Ht`` (n, r), improved on samples of the data; as it was where that does not pay.
+
+    With it comes the plan for going on from there.
 
     Parameters
     ----------
@@ -63,9 +65,9 @@ def compressed(data: Data, W: Array, Ht: Array, plan: Plan, deadline: float) -> 
     """
     m, r = W.shape
     if m < Ht.shape[0]:
-        Ht, W = compressed(data.T, Ht, W, plan.T, deadline)
-        return W, Ht
-    start_W, start_Ht = W, Ht
+        Ht, W, turned = compressed(data.T, Ht, W, plan.T, deadline)
+        return W, Ht, turned.T
+    start_W, start_Ht, first = W, Ht, plan
     for share in _shares(data, r, plan):
         if time.perf_counter() >= deadline:
             break
@@ -74,15 +76,16 @@ def compressed(data: Data, W: Array, Ht: Array, plan: Plan, deadline: float) -> 
         try:
             sampled, Ht = _fit(data.some_rows(rows), W[rows], Ht, replace(plan, penalty_H=penalty), deadline)
         except FloatingPointError:  # a start far beyond the size of the data, which float64 may bear
-            return start_W, start_Ht
+            return start_W, start_Ht, first
+        plan = replace(plan, gentle=0)
         W = np.repeat(sampled.mean(axis=0)[None], m, axis=0)  # of the right size
         if plan.solver.zeros_are_final:  # what the sample knows nothing of must not be lost for good
             W, Ht = np.where(W > 0, W, start_W), np.where(Ht > 0, Ht, start_Ht)
         if data.known_rows is not None:
             W[~data.known_rows] = 0.0
     if W is start_W:
-        return W, Ht
-    return plan.step(data, W, Ht).A, Ht
+        return W, Ht, plan
+    return plan.step(data, W, Ht).A, Ht, plan
 
 
 def _shares(data: Data, r: int, plan: Plan) -> list[float]:

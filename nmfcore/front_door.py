@@ -199,10 +199,10 @@ def factorize(
             if stop.max_iter > 0:
                 _check_not_locked(solver, data, W0, Ht0)
             penalty_W, penalty_H = map(scale.penalty, penalties)
-            plan = Plan(solver, losses.make(beta, data), penalty_W, penalty_H, team)
+            plan = Plan(solver, losses.make(beta, data), penalty_W, penalty_H, team, _gentle(solver, data))
             if init == "compressed" or (init == "auto" and (W is None or H is None)):
                 deadline = math.inf if stop.max_time is None else run.began + stop.max_time
-                W0, Ht0 = compressed(data, W0, Ht0, plan, deadline)
+                W0, Ht0, plan = compressed(data, W0, Ht0, plan, deadline)
             solve(data, W0, Ht0, plan, stop=stop, run=run, watch=watch)
     except KeyboardInterrupt as interrupt:
         interrupt.factorization = _result(run, scale, settings) if run.last else None  # type: ignore[attr-defined]
@@ -247,12 +247,17 @@ def _solver(solver: object, beta: float, rank: int) -> Solver:
         chosen = chosen if solver != "auto" or worth_it else MU()
         return _checked(chosen, beta)
     if isinstance(solver, type) or not all(
-        hasattr(solver, name) for name in ("update", "sweeps_for", "extrapolate", "floor", "zeros_are_final")
+        hasattr(solver, name) for name in ("update", "sweeps_for", "extrapolate", "floor", "zeros_are_final", "gentle")
     ):
         raise TypeError(
             f"solver={solver!r} must be 'auto', 'hals', 'mu', or an instance such as nmfcore.solvers.HALS()."
         )
     return _checked(solver, beta)  # type: ignore[arg-type]
+
+
+def _gentle(solver: Solver, data: Data) -> int:
+    """Where every row has equations of its own, a sweep costs next to nothing beside them: no iteration is cheaper."""
+    return solver.gentle if data.known_rows is None else 0
 
 
 def _handles(solver: Solver, beta: float) -> bool:

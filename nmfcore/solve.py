@@ -36,7 +36,7 @@ from nmfcore.data import Data
 from nmfcore.kernels import factors
 from nmfcore.losses import Loss
 from nmfcore.parallel import Team
-from nmfcore.solvers.base import Penalty, Solver, Step, half_step
+from nmfcore.solvers.base import MANY, Penalty, Solver, Step, half_step
 from nmfcore.stopping import Status, Stop
 
 
@@ -108,6 +108,7 @@ class Plan:
     penalty_W: Penalty
     penalty_H: Penalty
     team: Team
+    gentle: int = 0  # iterations to begin with, of one sweep each
 
     @property
     def T(self) -> Plan:
@@ -120,9 +121,13 @@ class Plan:
         # Multiplied by less than 1 for long, an entry is as long in coming back: there only growth is carried on.
         return 1.0 if self.solver.zeros_are_final and self.loss.beta != 2.0 else self.solver.floor
 
-    def step(self, data: Data, A: Array, B: Array, move: bool = True) -> Step:
-        """The half-step for ``A`` (m, r) with ``B`` (n, r) fixed; with ``move=False`` only a look at ``A``."""
-        return half_step(self.solver, self.loss.equations(data, B), data, A, self.penalty_W, self.team, move)
+    def sweeps(self, n_iter: int) -> int:
+        """The most sweeps that an iteration makes of each factor."""
+        return 1 if n_iter < self.gentle else MANY
+
+    def step(self, data: Data, A: Array, B: Array, most: int = MANY) -> Step:
+        """The half-step for ``A`` (m, r) with ``B`` (n, r) fixed; with ``most=0`` only a look at ``A``."""
+        return half_step(self.solver, self.loss.equations(data, B), data, A, self.penalty_W, self.team, most)
 
 
 def solve(
@@ -148,17 +153,18 @@ def solve(
     account = plan.loss.account(data, W.shape[1], (plan.penalty_W, plan.penalty_H), plan.team)
     carry_W, carry_H = Carry(plan.floor), Carry(plan.floor)
 
-    step_H = plan.T.step(data.T, Ht, W, move=False)
+    step_H = plan.T.step(data.T, Ht, W, most=0)
     account.start(W, Ht, step_H)
     rho_H, exact, decrease, n_iter = step_H.before, True, math.inf, 0
     plain_H, lowest = Ht, math.inf
     while True:
-        step_W = plan.step(data, W, Ht, move=n_iter < stop.max_iter)
+        most = plan.sweeps(n_iter) if n_iter < stop.max_iter else 0
+        step_W = plan.step(data, W, Ht, most)
         account.look(step_W, W, Ht)
         if Ht is not plain_H and not account.value <= lowest:
             carry_H.momentum.restart()
             Ht = plain_H
-            step_W = plan.step(data, W, Ht, move=n_iter < stop.max_iter)
+            step_W = plan.step(data, W, Ht, most)
             account.look(step_W, W, Ht)
         lowest = account.value
         if not math.isfinite(account.value):
@@ -169,7 +175,7 @@ def solve(
             ended = _ended(iterate, stop, stalled=account.stalled(decrease, kkt))
             if exact or not ended:
                 break
-            rho_H, exact = plan.T.step(data.T, Ht, W, move=False).before, True
+            rho_H, exact = plan.T.step(data.T, Ht, W, most=0).before, True
         run.record(iterate)
         if watch(iterate):
             ended = ended or Status.CALLBACK
@@ -179,12 +185,12 @@ def solve(
 
         plain_W = step_W.A
         W = carry_W.on(plain_W) if plan.solver.extrapolate else plain_W
-        step_H = plan.T.step(data.T, Ht, W)
+        step_H = plan.T.step(data.T, Ht, W, most)
         decrease = account.decrease(step_W, W, step_H)
         if W is not plain_W and not decrease >= 0.0:
             carry_W.momentum.restart()
             W = plain_W
-            step_H = plan.T.step(data.T, Ht, W)
+            step_H = plan.T.step(data.T, Ht, W, most)
             decrease = account.decrease(step_W, W, step_H)
         account.fall(decrease, W, step_H.A)
         plain_H = Ht = step_H.A

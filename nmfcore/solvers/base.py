@@ -17,6 +17,8 @@ from nmfcore._types import Array
 from nmfcore.data import Data, Rows
 from nmfcore.parallel import Slab, Team
 
+MANY = 2**30  # sweeps: as many as the solver likes
+
 
 class Penalty(NamedTuple):
     """``l1·Σ a + ½·l2·Σ a²`` of one factor."""
@@ -96,6 +98,10 @@ class Solver(Protocol):
     def zeros_are_final(self) -> bool:
         """Whether an entry that is 0 stays 0."""
 
+    @property
+    def gentle(self) -> int:
+        """How many iterations from a start that knows nothing of X are better made with one sweep each."""
+
     def sweeps_for(self, data: Data, r: int) -> int:
         """The most updates worth making of one factor while its normal equations last."""
 
@@ -122,9 +128,9 @@ def check_flag(name: str, value: object) -> None:
 
 
 def half_step(
-    solver: Solver, equations: Equations, data: Data, A: Array, penalty: Penalty, team: Team, move: bool = True
+    solver: Solver, equations: Equations, data: Data, A: Array, penalty: Penalty, team: Team, most: int = MANY
 ) -> Step:
-    """Move ``A`` by its equations; with ``move=False`` only report on it.
+    """Move ``A`` by its equations; with ``most=0`` only report on it.
 
     Parameters
     ----------
@@ -140,9 +146,11 @@ def half_step(
         Of ``A``.
     team : Team
         Whose threads share out the slabs.
+    most : int
+        Sweeps to make at most.
     """
     r = A.shape[1]
-    sweeps = solver.sweeps_for(data, r) if move else 0
+    sweeps = min(solver.sweeps_for(data, r), most)
     out = np.empty_like(A)
 
     def slab(lo: int, hi: int) -> Array:

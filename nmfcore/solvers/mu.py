@@ -75,6 +75,7 @@ class MU:
 
     floor: ClassVar[float] = 0.1  # an extrapolated entry that reached 0 would be locked there
     zeros_are_final: ClassVar[bool] = True
+    gentle: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         check_flag("MU: extrapolate", self.extrapolate)
