@@ -19,7 +19,7 @@ import numpy as np
 from nmfcore import losses, missing, starts, validation
 from nmfcore._types import Array
 from nmfcore.compress import compressed
-from nmfcore.data import Data
+from nmfcore.data import Data, Sparse
 from nmfcore.parallel import Team, default_threads, physical_memory
 from nmfcore.result import Factorization, History
 from nmfcore.scale import Scale
@@ -256,8 +256,8 @@ def _solver(solver: object, beta: float, rank: int) -> Solver:
 
 
 def _gentle(solver: Solver, data: Data) -> int:
-    """Where every row has equations of its own, a sweep costs next to nothing beside them: no iteration is cheaper."""
-    return solver.gentle if data.known_rows is None else 0
+    """Dense data begin with a sample, or end about where they would anyway; masked, a sweep costs next to nothing."""
+    return solver.gentle if isinstance(data, Sparse) else 0
 
 
 def _handles(solver: Solver, beta: float) -> bool:
