@@ -77,6 +77,7 @@ def _gap(results: dict[str, Any], out: Path) -> None:
         m, n = case["shape"]
         ax.set_title(f"{case['name']}  {m}x{n}, r={case['rank']}", fontsize=9)
         ax.grid(True, which="major", color="0.92")
+        ax.xaxis.set_minor_formatter("")  # where less than a decade is shown they would overlap
     figure.supxlabel("seconds (warm)", fontsize=9)
     figure.supylabel("objective / best known - 1", fontsize=9)
     figure.legend(
