@@ -19,7 +19,7 @@ import numpy as np
 from nmfcore import losses, missing, starts, validation
 from nmfcore._types import Array
 from nmfcore.compress import compressed
-from nmfcore.data import Data, Sparse
+from nmfcore.data import Data
 from nmfcore.parallel import Team, default_threads, physical_memory
 from nmfcore.result import Factorization, History
 from nmfcore.scale import Scale
@@ -32,6 +32,8 @@ from nmfcore.transform import solve_rows
 # scikit-learn's default stop does, or lower.
 TOL = 2e-4
 MAX_ITER = 200
+
+SPARSE = 0.1  # of all entries: an X with fewer that are not 0, however it is stored, is begun gently
 
 # Kullback-Leibler: a Newton model takes rank² flop an entry, a multiplicative update 4 rank.
 MOST_NEWTON = 32
@@ -256,8 +258,9 @@ def _solver(solver: object, beta: float, rank: int) -> Solver:
 
 
 def _gentle(solver: Solver, data: Data) -> int:
-    """Dense data begin with a sample, or end about where they would anyway; masked, a sweep costs next to nothing."""
-    return solver.gentle if isinstance(data, Sparse) else 0
+    """Fuller data begin with a sample, or end about where they would anyway; masked, a sweep costs next to nothing."""
+    sparse = data.known_rows is None and np.count_nonzero(data.values) < SPARSE * data.n_entries
+    return solver.gentle if sparse else 0
 
 
 def _handles(solver: Solver, beta: float) -> bool:
