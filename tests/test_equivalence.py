@@ -506,3 +506,19 @@ def test_with_default_sweeps_dense_and_sparse_end_equally_low():
     X = rng.random((60, 40)) * (rng.random((60, 40)) < 0.2)
     dense, csr = (nmfcore.factorize(A, 3, random_state=0, tol=1e-8, max_iter=5000) for A in (X, sp.csr_array(X)))
     assert dense.objective == pytest.approx(csr.objective, rel=1e-6)
+
+
+def test_a_product_piece_by_piece_is_the_product():
+    """Large enough a factor that the sparse product goes through it in pieces, with rows that skip some of them."""
+    from nmfcore.kernels import sparse
+
+    rng = np.random.default_rng(0)
+    n, r = 60_000, 36
+    assert n * r * 8 > sparse.MUCH
+    X = sp.random_array((7, n), density=0.001, format="csr", rng=rng)
+    X = sp.vstack([X, X[:2] * 0, sp.csr_array(([1.0, 2.0], [0, n - 1], [0, 2]), shape=(1, n))])
+    X = X.tocsr()
+    B = rng.random((n, r))
+    out = np.full((X.shape[0] - 1, r), np.nan)
+    sparse.rows_times(X.indptr.astype(np.int64), X.indices.astype(np.int32), X.data, B, 1, X.shape[0], out)
+    np.testing.assert_allclose(out, (X @ B)[1:], rtol=1e-13)

@@ -7,27 +7,44 @@ import numpy as np
 from nmfcore._types import Array
 from nmfcore.kernels._jit import kernel
 
+CACHED = 2**21  # bytes of B that stay near while entries are gathered from them
+MUCH = 2**24  # bytes of B from which it is gone through piece by piece: a smaller one stays in the last cache anyway
+
 
 @kernel
 def rows_times(indptr: Array, indices: Array, values: Array, B: Array, lo: int, hi: int, out: Array) -> None:
-    """``out[i - lo] = Σ_j X[i, j] B[j]`` over the stored entries of the rows ``lo <= i < hi``; ``B`` (n, r)."""
-    r = B.shape[1]
+    """``out[i - lo] = Σ_j X[i, j] B[j]`` over the stored entries of the rows ``lo <= i < hi``; ``B`` (n, r).
+
+    Columns ascend within a row. Where ``B`` is larger than the caches, all rows go through the first columns before any
+    goes on to the next: gathers all over ``B`` would wait for memory at every entry.
+    """
+    n, r = B.shape
     zero = B.dtype.type(0)
-    for i in range(lo, hi):
-        c = out[i - lo]
-        c[:] = zero
-        first, last = indptr[i], indptr[i + 1]
-        for p in range(first, last - 3, 4):  # by fours: c is loaded and stored once for all
-            x0, x1, x2, x3 = values[p], values[p + 1], values[p + 2], values[p + 3]
-            # Unsigned: an index that might be negative would be looked at.
-            j0, j1 = np.uintp(indices[p]), np.uintp(indices[p + 1])
-            j2, j3 = np.uintp(indices[p + 2]), np.uintp(indices[p + 3])
-            for t in range(r):
-                c[t] += x0 * B[j0, t] + x1 * B[j1, t] + x2 * B[j2, t] + x3 * B[j3, t]
-        for p in range(last - (last - first) % 4, last):
-            x, j = values[p], np.uintp(indices[p])
-            for t in range(r):
-                c[t] += x * B[j, t]
+    out[: hi - lo] = zero
+    size = B.size * B.itemsize
+    step = n if size < MUCH else max(1, n // (size // CACHED))
+    reached = indptr[lo:hi].copy()
+    for end in range(step, n + step, step):
+        for i in range(lo, hi):
+            c = out[i - lo]
+            first, last = reached[i - lo], indptr[i + 1]
+            if end < n:
+                p = first
+                while p < last and indices[p] < end:
+                    p += 1
+                last = p
+            reached[i - lo] = last
+            for p in range(first, last - 3, 4):  # by fours: c is loaded and stored once for all
+                x0, x1, x2, x3 = values[p], values[p + 1], values[p + 2], values[p + 3]
+                # Unsigned: an index that might be negative would be looked at.
+                j0, j1 = np.uintp(indices[p]), np.uintp(indices[p + 1])
+                j2, j3 = np.uintp(indices[p + 2]), np.uintp(indices[p + 3])
+                for t in range(r):
+                    c[t] += x0 * B[j0, t] + x1 * B[j1, t] + x2 * B[j2, t] + x3 * B[j3, t]
+            for p in range(last - (last - first) % 4, last):
+                x, j = values[p], np.uintp(indices[p])
+                for t in range(r):
+                    c[t] += x * B[j, t]
 
 
 @kernel
