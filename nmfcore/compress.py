@@ -35,7 +35,6 @@ from nmfcore._types import Array
 from nmfcore.data import Data
 from nmfcore.scale import Scale
 from nmfcore.solve import Iterate, Plan, Run, solve
-from nmfcore.solvers.base import Penalty
 from nmfcore.stopping import Stop
 
 SHARES = 1 / 32, 1 / 4  # of the rows, one after the other;
@@ -72,9 +71,10 @@ def compressed(data: Data, W: Array, Ht: Array, plan: Plan, deadline: float) -> 
         if time.perf_counter() >= deadline:
             break
         rows = _spread(m, int(share * m))
-        penalty = Penalty(share * plan.penalty_H.l1, share * plan.penalty_H.l2)
+        penalties = plan.penalty_W.rows(rows), plan.penalty_H.shared(share)
         try:
-            sampled, Ht = _fit(data.some_rows(rows), W[rows], Ht, replace(plan, penalty_H=penalty), deadline)
+            part = replace(plan, penalty_W=penalties[0], penalty_H=penalties[1])
+            sampled, Ht = _fit(data.some_rows(rows), W[rows], Ht, part, deadline)
         except FloatingPointError:  # a start far beyond the size of the data, which float64 may bear
             return start_W, start_Ht, first
         plan = replace(plan, gentle=0)

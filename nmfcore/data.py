@@ -37,6 +37,17 @@ class Rows(NamedTuple):
     weights: Array
 
 
+class Entries(NamedTuple):
+    """The observed entries of all rows, what is taken off the values of each column, and the factor that is fixed."""
+
+    indptr: Array
+    indices: Array
+    values: Array
+    weights: Array
+    shift: Array
+    B: Array
+
+
 LEAST_ROWS = 64  # of a slab of a dense matrix: as many as a solver moves together
 LEAST_COLUMNS = 96, 192  # of two slabs of a dense matrix along its columns, and of more: narrow loops take longer
 MOST_WORK = 5e8  # flop of a slab all the same: some 20 to 50 milliseconds
@@ -52,15 +63,17 @@ class Normal(Protocol):
     def blocks(self, lo: int, hi: int) -> Iterator[Block]:
         """The equations of the rows ``lo <= i < hi``, a block at a time."""
 
-    def change(self, A: Array, Y: Array, l1: float, l2: float, lo: int, hi: int) -> float:
-        """What the objective changes by when the rows ``lo <= i < hi`` go from ``A`` to ``Y``."""
-
 
 class Data(Protocol):
     """A non-negative m×n matrix, as far as a solver needs to know it."""
 
     shape: tuple[int, int]
     dtype: np.dtype[Any]
+    by_entries: bool  # whether a pass goes through the entries, and so knows the loss of the factor it is given
+
+    @property
+    def counts(self) -> Array | None:
+        """How much of each row counts, (m,) float64; None where all of every row does."""
 
     @property
     def values(self) -> Array:
@@ -99,6 +112,12 @@ class Data(Protocol):
     def sum_squares(self) -> float:
         """``Σ ω x²`` over the entries that count."""
 
+    def by_component(self, of_W: Array, of_H: Array, ones_W: float, ones_H: float) -> tuple[Array, Array]:
+        """What there is to say of each column of W and each row of H, as pairs of equal length.
+
+        They are, but for offsets: the columns of offsets pair with columns of ones, of which this says ``ones``.
+        """
+
     def work(self, r: int) -> float:
         """Flop to form the normal equations of all rows at rank ``r``."""
 
@@ -111,7 +130,7 @@ class Data(Protocol):
         By the work alone, never by the number of threads.
         """
 
-    def normal(self, B: Array) -> Normal:
+    def normal(self, B: Array) -> Any:
         """The normal equations of the rows given ``B`` (n, r)."""
 
     def rows(self, lo: int, hi: int, zeros: bool) -> Iterator[tuple[int, int, Rows]]:
@@ -166,6 +185,11 @@ class _Complete:
     shape: tuple[int, int]
     weight_shift = 0
     known_rows = None
+    counts = None
+    by_entries = False
+
+    def by_component(self, of_W: Array, of_H: Array, ones_W: float, ones_H: float) -> tuple[Array, Array]:
+        return of_W, of_H
 
     @property
     def n_entries(self) -> int:
@@ -335,23 +359,24 @@ class Sparse(_Complete):
 class RowGrams:
     """Normal equations of observed entries: a Gram matrix for every row."""
 
-    def __init__(self, data: Observed, B: Array) -> None:
-        self.data, self.B = data, B
+    def __init__(self, data: Observed, B: Array, shift: Array) -> None:
+        indptr, indices, values, weights = data.arrays
+        self.entries = Entries(indptr, indices, values, weights, shift, B)
 
     def blocks(self, lo: int, hi: int) -> Iterator[Block]:
         """``(lo, hi, C, G)`` of as many rows as fit the cache; the arrays are used again for the next block."""
-        r = self.B.shape[1]
+        B, r = self.entries.B, self.entries.B.shape[1]
         step = max(1, GRAMS_AT_ONCE // (r * r))
-        C = np.empty((min(step, hi - lo), r), self.B.dtype)
-        G = np.empty((min(step, hi - lo), r, r), self.B.dtype)
+        C = np.empty((min(step, hi - lo), r), B.dtype)
+        G = np.empty((min(step, hi - lo), r, r), B.dtype)
         for start in range(lo, hi, step):
             stop = min(start + step, hi)
-            observed.row_systems(*self.data.arrays, self.B, start, stop, C, G)
+            observed.row_systems(*self.entries, start, stop, C, G)
             yield start, stop, C[: stop - start], G[: stop - start]
 
-    def change(self, A: Array, Y: Array, l1: float, l2: float, lo: int, hi: int) -> float:
-        """Exact change of the objective between two factors, from the entries themselves."""
-        return float(observed.change(*self.data.arrays, A, Y, self.B, l1, l2, lo, hi))
+    def loss(self, A: Array, lo: int, hi: int) -> float:
+        """``½ Σ ω (x - x̂)²`` of some rows, for ``A`` (m, r)."""
+        return 0.5 * float(observed.squared_error(*self.entries, A, lo, hi))
 
 
 class Observed:
@@ -371,6 +396,7 @@ class Observed:
         weight_shift: int = 0,
     ) -> None:
         self.weight_shift = weight_shift
+        self.by_entries = True
         self.arrays = (indptr, indices, values, weights)
         self.shape = shape
         self.dtype = values.dtype
@@ -389,6 +415,17 @@ class Observed:
     @property
     def known_rows(self) -> Array | None:
         return np.diff(self.arrays[0]) > 0
+
+    def by_component(self, of_W: Array, of_H: Array, ones_W: float, ones_H: float) -> tuple[Array, Array]:
+        return of_W, of_H
+
+    @property
+    def counts(self) -> Array | None:
+        indptr, _, _, weights = self.arrays
+        if not weights.size:
+            return np.diff(indptr).astype(np.float64)
+        sums = np.concatenate(([0.0], np.cumsum(weights, dtype=np.float64)))
+        return np.asarray(np.ldexp(sums[indptr[1:]] - sums[indptr[:-1]], self.weight_shift))
 
     @property
     def values(self) -> Array:
@@ -429,8 +466,8 @@ class Observed:
     def slabs(self, r: int, moving: float = 0.0) -> list[Slab]:
         return _cut_by_entries(self.arrays[0], slab_count(self.work(r) + moving, self.shape[0]))
 
-    def normal(self, B: Array) -> RowGrams:
-        return RowGrams(self, B)
+    def normal(self, B: Array, shift: Array | None = None) -> RowGrams:
+        return RowGrams(self, B, B[:0, 0] if shift is None else shift)
 
     def rows(self, lo: int, hi: int, zeros: bool) -> Iterator[tuple[int, int, Rows]]:
         indptr, indices, values, weights = self.arrays
@@ -448,7 +485,10 @@ class Observed:
         return B[:0]
 
     def squared_error(self, A: Array, B: Array, team: Team) -> float:
-        return sum(team.map(lambda lo, hi: observed.squared_error(*self.arrays, A, B, lo, hi), self.slabs(A.shape[1])))
+        none = B[:0, 0]
+        return sum(
+            team.map(lambda lo, hi: observed.squared_error(*self.arrays, none, B, A, lo, hi), self.slabs(A.shape[1]))
+        )
 
     def times(self, B: Array, team: Team) -> Array:
         indptr, indices, values, _ = self.arrays

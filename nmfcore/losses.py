@@ -25,7 +25,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from nmfcore._types import Array
-from nmfcore.data import Data, Normal
+from nmfcore.data import Data
 from nmfcore.kernels import factors
 from nmfcore.parallel import Slab, Team
 from nmfcore.solvers.base import Penalty, Step
@@ -35,6 +35,7 @@ EXACT = 1e-9  # of Σ x²: below this the objective is recomputed at every itera
 AFFORDABLE = 1e9  # flop; a sparse X may be so large that its unstored zeros cannot be gone through one by one
 RESIDUAL_NOISE = 1e4  # epsilons, of a KKT residual that rounding makes
 LEAST_SINGLE = 1e-30  # of the largest x: a float32 factor still has entries far below what such an x asks for
+NOISE = 4.0  # times r, squared epsilons of Σ x²: a decrease that is rounding
 REFRESH = 1e-3  # recompute the objective when it has fallen to this share of where it was last exact
 
 
@@ -124,17 +125,17 @@ class Frobenius:
 
     def equations(self, data: Data, B: Array) -> Quadratics:
         """The normal equations."""
-        return Quadratics(data, data.normal(B))
+        return (RowQuadratics if data.by_entries else Quadratics)(data, data.normal(B))
 
     def account(self, data: Data, r: int, penalties: tuple[Penalty, Penalty], team: Team) -> Account:
-        """One that is carried along by exact differences."""
-        return CarriedAccount(data, r, penalties, team)
+        """One that is carried along by exact differences, or, where passes go through the entries, what they found."""
+        return MeasuredSquares(data, r, penalties) if data.by_entries else CarriedAccount(data, r, penalties, team)
 
 
 class Quadratics:
     """``½ aᵀ G a - cᵀ a`` for every row: the normal equations of the rows."""
 
-    def __init__(self, data: Data, normal: Normal) -> None:
+    def __init__(self, data: Data, normal: Any) -> None:
         self.data, self.normal = data, normal
 
     def slabs(self, r: int, sweeps: int) -> list[Slab]:
@@ -147,7 +148,8 @@ class Quadratics:
         self, solver: Any, A: Array, lo: int, hi: int, penalty: Penalty, sweeps: int, out: Array, tally: Array
     ) -> None:
         for start, stop, C, G in self.normal.blocks(lo, hi):
-            solver.update(A[start:stop], C, G, penalty, sweeps, out[start:stop], tally)
+            own = penalty.rows(slice(start, stop))
+            solver.update(A[start:stop], C, G, own, sweeps, out[start:stop], tally)
 
     def report(self, out: Array, tally: Array) -> Step:
         r = out.shape[1]
@@ -156,7 +158,22 @@ class Quadratics:
     def change(self, A: Array, Y: Array, penalty: Penalty, team: Team) -> float:
         """What the objective changes by when the rows go from ``A`` to ``Y``, exactly."""
         slabs = self.data.slabs(A.shape[1])
-        return sum(team.map(lambda lo, hi: self.normal.change(A, Y, *penalty, lo, hi), slabs))
+        changes = team.map(lambda lo, hi: float(self.normal.change(A, Y, penalty.l1, penalty.l2, lo, hi)), slabs)
+        return sum(changes)
+
+
+class RowQuadratics(Quadratics):
+    """The same where every row has a Gram matrix of its own; a pass also finds the loss of the rows it is given."""
+
+    def move(
+        self, solver: Any, A: Array, lo: int, hi: int, penalty: Penalty, sweeps: int, out: Array, tally: Array
+    ) -> None:
+        if hasattr(solver, "sweep_entries"):
+            solver.sweep_entries(self.normal.entries, A, lo, hi, penalty, sweeps, out, tally)
+            return
+        super().move(solver, A, lo, hi, penalty, sweeps, out, tally)
+        value = 2 * A.shape[1] + 1
+        tally[value] = self.normal.loss(A, lo, hi) + penalty.rows(slice(lo, hi)).of(A[lo:hi])
 
 
 class CarriedAccount:
@@ -168,7 +185,7 @@ class CarriedAccount:
         self._affordable = data.exact_work(r) <= max(AFFORDABLE, 20.0 * data.work(r))
         self.value = self._reference = math.inf
         # The share of decrease that is noise: each gradient carries an error of about eps·‖X‖.
-        self._noise = 4.0 * r * float(np.finfo(data.dtype).eps) ** 2 * data.sum_squares
+        self._noise = NOISE * r * float(np.finfo(data.dtype).eps) ** 2 * data.sum_squares
 
     def start(self, W: Array, Ht: Array, step_H: Step) -> None:
         """Begin at ``½(Σ x² + fit)``, or entry by entry where that difference has lost too many digits."""
@@ -201,8 +218,7 @@ class CarriedAccount:
             self.value = self._reference = exact
 
     def _penalty(self, W: Array, Ht: Array) -> float:
-        pairs = zip(self._penalties, (W, Ht), strict=True)
-        return sum((p.of(factors.column_moments(A)) for p, A in pairs), start=0.0)
+        return self._penalties[0].of(W) + self._penalties[1].of(Ht)
 
 
 # ---- other divergences --------------------------------------------------------------------------------------
@@ -268,13 +284,13 @@ class MeasuredAccount:
         """Nothing: the first step for W will tell."""
 
     def look(self, step_W: Step, W: Array, Ht: Array) -> None:
-        self.value = step_W.value + self._penalties[1].of(factors.column_moments(Ht))
+        self.value = step_W.value + self._penalties[1].of(Ht)
 
     def kkt(self, rho_W: Array, rho_H: Array, W: Array, Ht: Array) -> float:
         return relative_kkt(rho_W, rho_H, factors.column_moments(W)[1], factors.column_moments(Ht)[1])
 
     def decrease(self, step_W: Step, Y: Array, step_H: Step) -> float:
-        return self.value - (step_H.value - step_H.decrease + self._penalties[0].of(factors.column_moments(Y)))
+        return self.value - (step_H.value - step_H.decrease + self._penalties[0].of(Y))
 
     def fall(self, amount: float, W: Array, Ht: Array) -> None:
         """Nothing: the next step for W will tell."""
@@ -282,3 +298,26 @@ class MeasuredAccount:
     def stalled(self, decrease: float, kkt: float) -> bool:
         # The value carries rounding of its own size: near the end only the residual still tells progress.
         return decrease <= 0.0 and kkt <= RESIDUAL_NOISE * self._eps
+
+
+class MeasuredSquares(MeasuredAccount):
+    """The same for half the squared error of observed entries."""
+
+    def __init__(self, data: Data, r: int, penalties: tuple[Penalty, Penalty]) -> None:
+        super().__init__(data, penalties)
+        self._data, self._norm = data, math.sqrt(data.sum_squares)
+        self._noise = NOISE * r * float(np.finfo(data.dtype).eps) ** 2 * data.sum_squares
+
+    def kkt(self, rho_W: Array, rho_H: Array, W: Array, Ht: Array) -> float:
+        squares = factors.column_moments(W)[1], factors.column_moments(Ht)[1]
+        rho_W, rho_H = self._data.by_component(rho_W, rho_H, 0.0, 0.0)
+        return kkt_residual(rho_W, rho_H, *self._data.by_component(*squares, *self._data.shape), self._norm)
+
+    def decrease(self, step_W: Step, Y: Array, step_H: Step) -> float:
+        if Y is step_W.A:
+            return step_W.decrease + step_H.decrease
+        fell = super().decrease(step_W, Y, step_H)
+        return fell if fell > self._eps * self.value else -math.inf  # too little to be seen: a plain step tells
+
+    def stalled(self, decrease: float, kkt: float) -> bool:
+        return decrease <= self._noise

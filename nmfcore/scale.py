@@ -34,9 +34,9 @@ class Scale(NamedTuple):
 
     def penalty(self, penalty: Penalty) -> Penalty:
         """What weighs the same inside, where the objective is divided by ``4**(degree·shift) · 2**weight_shift``."""
-        return Penalty(
-            _times_power(penalty.l1, self.shift - self._exponent),
-            _times_power(penalty.l2, 2 * self.shift - self._exponent),
+        return penalty._replace(
+            l1=_times_power(penalty.l1, self.shift - self._exponent),
+            l2=_times_power(penalty.l2, 2 * self.shift - self._exponent),
         )
 
     def objective(self, value: float) -> float:
@@ -46,8 +46,8 @@ class Scale(NamedTuple):
     def row_penalty(self, penalty: Penalty, k: int) -> Penalty:
         """The same for rows of W where ``H = inside · 2**k`` is known, and ``W = inside · 2**(2 shift - k)``."""
         unit = 2 * self.shift - k
-        return Penalty(
-            _times_power(penalty.l1, unit - self._exponent), _times_power(penalty.l2, 2 * unit - self._exponent)
+        return penalty._replace(
+            l1=_times_power(penalty.l1, unit - self._exponent), l2=_times_power(penalty.l2, 2 * unit - self._exponent)
         )
 
     @property

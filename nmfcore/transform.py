@@ -48,7 +48,7 @@ def solve_rows(loss: Loss, data: Data, Ht: Array, penalty: Penalty, team: Team) 
 
     def slab(lo: int, hi: int) -> None:
         for start, stop, rows in data.rows(lo, hi, zeros=loss.beta != 1.0):
-            solve(equations, rows, penalty, W[start:stop])
+            solve(equations, rows, penalty.rows(slice(start, stop)), W[start:stop])
 
     team.map(slab, equations.slabs(Ht.shape[1], NEWTON_STEPS))
     return W
@@ -57,21 +57,22 @@ def solve_rows(loss: Loss, data: Data, Ht: Array, penalty: Penalty, team: Team) 
 def _newton(e: Any, rows: Rows, penalty: Penalty, W: Array) -> None:
     tally = np.zeros(4 * W.shape[1] + 2)
     arrays = (*rows, e.B, e.Bt, e.D)
-    divergence.newton_rows(*arrays, W.copy(), *penalty, e.floor, 30, 1e-6, NEWTON_STEPS, 1e-11, W, tally)
+    l1, ridge = penalty.l1, penalty.ridge
+    divergence.newton_rows(*arrays, W.copy(), l1, ridge, e.floor, 30, 1e-6, NEWTON_STEPS, 1e-11, W, tally)
 
 
 def _multiply(e: Any, rows: Rows, penalty: Penalty, W: Array) -> None:
     """Multiplicative updates, of one row after the other, so that none waits for another or ends with it."""
     r, solver = W.shape[1], MU(extrapolate=False)
     for i in range(len(W)):
-        row = rows._replace(indptr=rows.indptr[i : i + 2])
+        row, own = rows._replace(indptr=rows.indptr[i : i + 2]), penalty.rows(slice(i, i + 1))
         x = row.values[row.indptr[0] : row.indptr[1]]
         if not row.indices.size:  # dense: the products count columns from where the row begins
             row = rows._replace(indptr=np.array([0, x.size]), values=x)
         a, out = np.full((1, r), float(x.mean()) / r if x.size else 0.0), np.zeros((1, r))
         for _ in range(UPDATES):
             tally = np.zeros(4 * r + 2)
-            solver.descend(e, row, a, penalty, 1, out, tally)
+            solver.descend(e, row, a, own, 1, out, tally)
             if tally[:r].sum() <= CLOSE**2 * tally[r : 2 * r].sum():
                 break
             a, out = out, a
@@ -87,22 +88,26 @@ def _least_squares(data: Data, Ht: Array, penalty: Penalty, team: Team) -> Array
 
     def slab(lo: int, hi: int) -> None:
         for start, stop, C, G in normal.blocks(lo, hi):
-            _nnls_rows(C.astype(np.float64), G.astype(np.float64), *penalty, SWEEPS, ROUNDS, TOLERANCE, W[start:stop])
+            C, G, own = C.astype(np.float64), G.astype(np.float64), penalty.rows(slice(start, stop))
+            _nnls_rows(C, G, own.l1, own.ridge, SWEEPS, ROUNDS, TOLERANCE, W[start:stop])
 
     team.map(slab, data.slabs(r, moving=m * float(r) ** 3))
     return W.astype(data.dtype)
 
 
 @kernel
-def _nnls_rows(C: Array, G: Array, l1: float, l2: float, sweeps: int, rounds: int, tolerance: float, W: Array) -> None:
+def _nnls_rows(
+    C: Array, G: Array, l1: float, ridge: Array, sweeps: int, rounds: int, tolerance: float, W: Array
+) -> None:
     r = C.shape[1]
     own = 1 if G.shape[0] > 1 else 0
+    own_ridge = 1 if ridge.size > 1 else 0
     g = np.empty(r)
     step = np.empty(r)
     L = np.empty((r, r))
     support = np.empty(r, np.int64)
     for i in range(C.shape[0]):
-        a, c, Gi = W[i], C[i], G[i * own]
+        a, c, Gi, l2 = W[i], C[i], G[i * own], ridge[i * own_ridge]
         _gradient(a, c, Gi, l1, l2, g)
         for _ in range(rounds):
             for _ in range(sweeps):

@@ -350,15 +350,17 @@ def products(
 
 
 @kernel
-def tally_violations(A: Array, P: Array, D: Array, l1: float, l2: float, rho: Array, size: Array) -> None:
+def tally_violations(A: Array, P: Array, D: Array, l1: float, ridge: Array, rho: Array, size: Array) -> None:
     """Add ``ρ_t²`` and ``min(p, d)_t²`` of some rows; ``D`` has a row for each, or one for all.
 
     ``ρ``, ``p`` and ``d`` as in :func:`nmfcore.stopping.relative_kkt`.
     """
     rows, r = A.shape
     own = 1 if D.shape[0] == rows else 0
+    own_ridge = 1 if ridge.size > 1 else 0
     d = np.empty(r)
     for i in range(rows):
+        l2 = ridge[i * own_ridge]
         mass = 0.0
         for t in range(r):
             d[t] = np.float64(D[i * own, t]) + l1 + l2 * np.float64(A[i, t])
@@ -538,7 +540,7 @@ def newton_rows(
     D: Array,
     A: Array,
     l1: float,
-    l2: float,
+    ridge: Array,
     floor: float,
     sweeps: int,
     patience: float,
@@ -561,7 +563,10 @@ def newton_rows(
     p, p2 = np.empty((1, r)), np.empty((1, r))
     d, g = np.empty((1, r)), np.empty(r, B.dtype)
     noise = 1e-6 if B.itemsize == 4 else 1e-15
+    own_ridge = 1 if ridge.size > 1 else 0
     for i in range(A.shape[0]):
+        own = ridge[i * own_ridge : i * own_ridge + 1]
+        l2 = own[0]
         J, x = indices[indptr[i] : indptr[i + 1]], values[indptr[i] : indptr[i + 1]]
         w = weights[indptr[i] : indptr[i + 1]]
         zeros = D.shape[0] > 0 and x.size < Bt.shape[1]  # that count and are not stored
@@ -594,7 +599,7 @@ def newton_rows(
                 slack = noise * (fit + have)
             if first_look:
                 tally[4 * r] += fit2
-                tally_violations(a2, p2, d, l1, l2, tally[:r], tally[r : 2 * r])
+                tally_violations(a2, p2, d, l1, own, tally[:r], tally[r : 2 * r])
             # The floor bounds what an x > 0 is charged for x̂ = 0, and no gain in others may pay for that.
             if not modelling and not (fit2 <= fit + slack and lost2 <= lost):  # NaN neither
                 trial += 1
@@ -642,4 +647,4 @@ def newton_rows(
             modelling, trial = False, 0
         out[i] = a[0]
         tally[4 * r + 1] += fit
-        tally_violations(a, p, d, l1, l2, tally[2 * r : 3 * r], tally[3 * r : 4 * r])
+        tally_violations(a, p, d, l1, own, tally[2 * r : 3 * r], tally[3 * r : 4 * r])

@@ -25,6 +25,19 @@ def column_moments(A: Array) -> Array:
 
 
 @kernel
+def weighted_squares(A: Array, counts: Array) -> float:
+    """``Σ_i counts_i Σ_t a_it²``, in float64; one count stands for all rows."""
+    m, r = A.shape
+    total = 0.0
+    for i in range(m):
+        squares = 0.0
+        for t in range(r):
+            squares += np.float64(A[i, t]) * np.float64(A[i, t])
+        total += squares * (counts[i] if counts.size > 1 else counts[0])
+    return total
+
+
+@kernel
 def sum_of_squares(values: Array) -> float:
     """``Σ x²`` of a flat array, in float64."""
     total = 0.0

@@ -14,26 +14,43 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from nmfcore._types import Array
-from nmfcore.data import Data, Rows
+from nmfcore.data import Data, Entries, Rows
+from nmfcore.kernels import factors
 from nmfcore.parallel import Slab, Team
 
 MANY = 2**30  # sweeps: as many as the solver likes
 
 
 class Penalty(NamedTuple):
-    """``l1·Σ a + ½·l2·Σ a²`` of one factor."""
+    """``l1·Σ a + ½·l2·Σ a²`` of one factor; with ``counts`` (m,), ``l2`` counts that often for the row."""
 
     l1: float = 0.0
     l2: float = 0.0
+    counts: Array | None = None
 
-    def of(self, moments: Array) -> float:
-        """The penalty of a factor whose columns have these sums and sums of squares, (2, r)."""
+    def of(self, A: Array) -> float:
+        """The penalty of a factor (m, r)."""
         total = 0.0
         if self.l1:  # 0 times a sum that overflowed would be NaN
-            total += self.l1 * float(moments[0].sum())
+            total += self.l1 * float(factors.column_moments(A)[0].sum())
         if self.l2:
-            total += 0.5 * self.l2 * float(moments[1].sum())
+            total += (
+                0.5 * self.l2 * float(factors.weighted_squares(A, np.ones(1) if self.counts is None else self.counts))
+            )
         return total
+
+    def rows(self, which: slice | Array) -> Penalty:
+        """Of some rows."""
+        return self if self.counts is None else self._replace(counts=self.counts[which])
+
+    def shared(self, share: float) -> Penalty:
+        """A part of it."""
+        return self._replace(l1=share * self.l1, l2=share * self.l2)
+
+    @property
+    def ridge(self) -> Array:
+        """What stands on the diagonal of the Gram matrix of each row, or (1,) of all; float64."""
+        return np.array([self.l2]) if self.counts is None else self.l2 * self.counts
 
 
 class Equations(Protocol):
@@ -69,8 +86,8 @@ class Step:
     after : ndarray or None
         The same by the factor returned; None where that would take another pass.
     value : float
-        What the factor given had of the objective: for the quadratics ``<A, A G> - 2 <A, C>``; with ``Σ ω x²`` added,
-        twice the loss. For other losses the loss itself, and the penalty of ``A``.
+        What the factor given had of the objective: where all rows share a Gram matrix ``<A, A G> - 2 <A, C>``; with
+        ``Σ x²`` added, twice the loss. Else, and for other losses, the loss itself and the penalty of ``A``.
     decrease : float
         How far the objective, penalty included, fell at least; for quadratics exactly.
     """
@@ -107,6 +124,15 @@ class Solver(Protocol):
 
     def update(self, A: Array, C: Array, G: Array, penalty: Penalty, sweeps: int, out: Array, tally: Array) -> None:
         """Move the rows ``A`` (b, r) into ``out``, ``sweeps`` times, and add to ``tally`` (2 r + 2,)."""
+
+
+class RowSolver(Solver, Protocol):
+    """A solver that goes through the observed entries of the rows itself, and not through their Gram matrices."""
+
+    def sweep_entries(
+        self, entries: Entries, A: Array, lo: int, hi: int, penalty: Penalty, sweeps: int, out: Array, tally: Array
+    ) -> None:
+        """Move the rows ``lo <= i < hi`` of ``A`` into ``out``, and add to ``tally`` (2 r + 2,)."""
 
 
 class DivergenceSolver(Solver, Protocol):

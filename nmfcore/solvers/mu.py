@@ -97,20 +97,23 @@ class MU:
         factor = A.astype(e.B.dtype, copy=False)
         tally[4 * r] += divergence.products(*rows, e.B, e.Bt, factor, e.D, e.beta, e.floor, P, own)
         D = e.D if len(e.D) else own
-        divergence.tally_violations(A, P, D, *penalty, tally[:r], tally[r : 2 * r])
-        _multiply(A, P, D, e.beta, *penalty, out, tally)
+        divergence.tally_violations(A, P, D, penalty.l1, penalty.ridge, tally[:r], tally[r : 2 * r])
+        _multiply(A, P, D, e.beta, penalty.l1, penalty.ridge, out, tally)
         tally[2 * r : 4 * r] = np.nan  # not known without another pass
 
     def update(self, A: Array, C: Array, G: Array, penalty: Penalty, sweeps: int, out: Array, tally: Array) -> None:
         """Multiply every row of ``A`` (b, r), given ``C`` (b, r) and ``G`` (1 or b, r, r), into ``out``."""
-        _multiply_rows(A, C, G, *penalty, sweeps, out, tally)
+        _multiply_rows(A, C, G, penalty.l1, penalty.ridge, sweeps, out, tally)
 
 
 @kernel
-def _multiply_rows(A: Array, C: Array, G: Array, l1: float, l2: float, sweeps: int, out: Array, tally: Array) -> None:
+def _multiply_rows(
+    A: Array, C: Array, G: Array, l1: float, ridge: Array, sweeps: int, out: Array, tally: Array
+) -> None:
     rows, r = A.shape
     own = 1 if G.shape[0] > 1 else 0  # every row has its own G, or all share one
-    l1, l2 = A.dtype.type(l1), A.dtype.type(l2)
+    own_ridge = 1 if ridge.size > 1 else 0
+    l1 = A.dtype.type(l1)
     tiny = A.dtype.type(1e-30) if A.itemsize == 4 else A.dtype.type(1e-290)  # keeps c / 0 finite
     zero = A.dtype.type(0)
     before = np.empty(r, A.dtype)
@@ -119,6 +122,7 @@ def _multiply_rows(A: Array, C: Array, G: Array, l1: float, l2: float, sweeps: i
         Gi = G[i * own]
         a = out[i]
         c = C[i]
+        l2 = A.dtype.type(ridge[i * own_ridge])
         for t in range(r):
             a[t] = A[i, t]
             before[t] = l1 + l2 * a[t]
@@ -159,9 +163,10 @@ def _rise(u: float, p: float, d: float, a: float, beta: float, l1: float, l2: fl
 
 
 @kernel
-def _multiply(A: Array, P: Array, D: Array, beta: float, l1: float, l2: float, out: Array, tally: Array) -> None:
+def _multiply(A: Array, P: Array, D: Array, beta: float, l1: float, ridge: Array, out: Array, tally: Array) -> None:
     rows, r = A.shape
     own = 1 if D.shape[0] == rows else 0
+    own_ridge = 1 if ridge.size > 1 else 0
     gamma = 1.0
     if beta < 1.0:
         gamma = 1.0 / (2.0 - beta)
@@ -169,6 +174,7 @@ def _multiply(A: Array, P: Array, D: Array, beta: float, l1: float, l2: float, o
         gamma = 1.0 / (beta - 1.0)
     value = 0.0
     for i in range(rows):
+        l2 = ridge[i * own_ridge]
         drive = 0.0
         for t in range(r):
             a = np.float64(A[i, t])
