@@ -110,7 +110,7 @@ def test_unused_categories_are_no_users() -> None:
         (["a", None, "b"], ValueError, "user id in row 1 is None"),
         (["a", float("nan"), "b"], ValueError, "user id in row 1 is nan"),
         ([1, pd.NA, 2], ValueError, "user id in row 1 is <NA>"),
-        (pd.Series(["a", None, "b"]), ValueError, "user id in row 1 is nan"),
+        (pd.Series(["a", None, "b"]), ValueError, "user id in row 1 is missing"),
         (np.array([1.0, np.nan, 2.0]), ValueError, "user id in row 1 is nan"),
         (np.array([1.0, 2.5, 2.0]), ValueError, r"user id in row 1 is 2\.5"),
         (np.ma.array([1, 2, 3], mask=[0, 0, 1]), ValueError, "user id in row 2 is masked"),

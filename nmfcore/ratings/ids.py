@@ -18,6 +18,8 @@ Ids: TypeAlias = NDArray[np.int64] | NDArray[np.str_]
 Positions: TypeAlias = NDArray[np.int32]  # half the memory while a file of ratings is put together
 T = TypeVar("T")
 
+BLOCK = 1 << 20  # ratings worked on at a time, so that temporaries do not grow with their number
+
 CANONICAL_INTEGER = re.compile(r"(?:0|-?[1-9][0-9]*)\Z")
 INT64 = np.iinfo(np.int64)
 
@@ -39,17 +41,23 @@ def encode_ids(values: ArrayLike, noun: str) -> tuple[Ids, Positions]:
 
 
 def encode_integers(values: NDArray[Any]) -> tuple[NDArray[np.int64], Positions]:
-    """Encode integers: by a table where the range is compact (ten times faster), by sorting otherwise."""
+    """Encode integers: by a table where the range is compact (ten times faster), by searching otherwise."""
     low, high = int(values.min()), int(values.max())
     span = high - low + 1
+    starts = range(0, values.size, BLOCK)
+    positions = np.empty(values.size, dtype=np.int32)
     if span > max(4 * values.size, 1 << 16):
-        distinct, positions = np.unique(values, return_inverse=True)
-        return distinct.astype(np.int64), positions.reshape(-1).astype(np.int32)
-    offsets = np.subtract(values, low, dtype=np.int64)
+        distinct = np.unique(values)
+        for k in starts:
+            positions[k : k + BLOCK] = np.searchsorted(distinct, values[k : k + BLOCK])
+        return distinct.astype(np.int64), positions
     present = np.zeros(span, dtype=bool)
-    present[offsets] = True
+    for k in starts:
+        present[np.subtract(values[k : k + BLOCK], low, dtype=np.int64)] = True
     rank = np.cumsum(present, dtype=np.int32) - np.int32(1)
-    return np.flatnonzero(present) + low, rank[offsets]
+    for k in starts:
+        positions[k : k + BLOCK] = rank[np.subtract(values[k : k + BLOCK], low, dtype=np.int64)]
+    return np.flatnonzero(present) + low, positions
 
 
 def encode_texts(texts: list[str], noun: str) -> tuple[NDArray[np.str_], Positions]:

@@ -28,7 +28,7 @@ class Encoded(NamedTuple):
     user_positions: Positions
     items: Ids
     item_positions: Positions
-    ratings: NDArray[np.float64]
+    ratings: NDArray[np.float64] | NDArray[np.float32]
 
 
 class Chunk(NamedTuple):
@@ -61,7 +61,7 @@ def read_ratings(
             ratings.append(shrink(values))
     if not ratings:
         raise ValueError(f"{path}: no ratings in this file; each line holds user, item and rating")
-    data = np.concatenate(ratings, dtype=np.float64)
+    data = np.concatenate(ratings)  # as narrow as the chunks: it is made float64 when it is in order
     ratings.clear()
     return Encoded(*users.finish("user"), *items.finish("item"), data)
 
