@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 Ids: TypeAlias = NDArray[np.int64] | NDArray[np.str_]
 Positions: TypeAlias = NDArray[np.int32]  # half the memory while a file of ratings is put together
 T = TypeVar("T")
+T_scalar = TypeVar("T_scalar", bound=np.generic)
 
 BLOCK = 1 << 20  # ratings worked on at a time, so that temporaries do not grow with their number
 
@@ -47,10 +48,10 @@ def encode_integers(values: NDArray[Any]) -> tuple[NDArray[np.int64], Positions]
     starts = range(0, values.size, BLOCK)
     positions = np.empty(values.size, dtype=np.int32)
     if span > max(4 * values.size, 1 << 16):
-        distinct = np.unique(values)
+        ids = distinct(values)
         for k in starts:
-            positions[k : k + BLOCK] = np.searchsorted(distinct, values[k : k + BLOCK])
-        return distinct.astype(np.int64), positions
+            positions[k : k + BLOCK] = np.searchsorted(ids, values[k : k + BLOCK])
+        return ids.astype(np.int64), positions
     present = np.zeros(span, dtype=bool)
     for k in starts:
         present[np.subtract(values[k : k + BLOCK], low, dtype=np.int64)] = True
@@ -58,6 +59,14 @@ def encode_integers(values: NDArray[Any]) -> tuple[NDArray[np.int64], Positions]
     for k in starts:
         positions[k : k + BLOCK] = rank[np.subtract(values[k : k + BLOCK], low, dtype=np.int64)]
     return np.flatnonzero(present) + low, positions
+
+
+def distinct(values: NDArray[T_scalar]) -> NDArray[T_scalar]:
+    """Return the distinct values, ascending: as np.unique, which in NumPy 2.4 takes a hundred times as long."""
+    ordered = np.sort(values)
+    first = np.ones(ordered.size, dtype=bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    return ordered[first]
 
 
 def encode_texts(texts: list[str], noun: str) -> tuple[NDArray[np.str_], Positions]:
@@ -69,11 +78,11 @@ def encode_texts(texts: list[str], noun: str) -> tuple[NDArray[np.str_], Positio
     if "\0" in "".join(table):  # NumPy drops it at the end of a string, and two ids would become one
         text = next(text for text in table if "\0" in text)
         raise ValueError(f"{noun} id {text!r} holds a NUL character; remove it")
-    distinct = np.array(list(table), dtype=np.str_)
-    order = np.argsort(distinct)
+    ids = np.array(list(table), dtype=np.str_)
+    order = np.argsort(ids)
     rank = np.empty(order.size, dtype=np.int32)
     rank[order] = np.arange(order.size, dtype=np.int32)
-    return distinct[order], rank[codes]
+    return ids[order], rank[codes]
 
 
 class Numbering(defaultdict[T, int]):

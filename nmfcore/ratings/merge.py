@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nmfcore.ratings.assemble import Duplicates, Keys, blocks
-from nmfcore.ratings.ids import Ids
+from nmfcore.ratings.ids import Ids, distinct
 
 
 def union_ids(here: Ids, there: Ids, noun: str) -> Ids:
@@ -14,7 +14,7 @@ def union_ids(here: Ids, there: Ids, noun: str) -> Ids:
     if here.dtype.kind != there.dtype.kind:
         kinds = [f"{'integers' if ids.dtype.kind == 'i' else 'strings'} ({ids[0].item()!r})" for ids in (here, there)]
         raise TypeError(f"{noun} ids are {kinds[0]} in these ratings, {kinds[1]} in the other; make them one kind")
-    return np.union1d(here, there)
+    return distinct(np.concatenate([here, there]))
 
 
 def keys_among(
