@@ -189,7 +189,8 @@ def _without(keys: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.i
     if not others.size:
         return keys
     if keys.size < others.size:  # the fewer are looked up among the more
-        return keys[others[np.searchsorted(others, keys).clip(max=others.size - 1)] != keys]
+        kept = others[np.searchsorted(others, keys).clip(max=others.size - 1)] != keys
+        return keys[kept]
     place = np.searchsorted(keys, others).clip(max=keys.size - 1)
     kept = np.ones(keys.size, bool)
     kept[place[keys[place] == others]] = False

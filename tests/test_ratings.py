@@ -301,6 +301,8 @@ def test_chunks_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, siz
     path = tmp_path / "ratings.csv"
     frame.to_csv(path, index=False, lineterminator="\r\n")
     monkeypatch.setattr(reader, "CHUNK", size)
+    monkeypatch.setattr(reader, "LARGE", 9)
+    monkeypatch.setattr(reader, "BLOCK", 10)
     assert same(Ratings.from_csv(path), Ratings.from_triplets(frame.user, frame.item, frame.rating))
 
 

@@ -514,7 +514,7 @@ class Ratings:
         ------
         train, test : Ratings
             Both with all users and items in their positions. Every rating is in exactly one test part. Each pair
-            is made when it is asked for: only one of them need be in memory.
+            is made when it is asked for; where memory is short, delete one before the next is made.
 
         Raises
         ------
