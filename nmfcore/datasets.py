@@ -189,12 +189,13 @@ def _without(keys: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.i
     if not others.size:
         return keys
     if keys.size < others.size:  # the fewer are looked up among the more
-        kept = others[np.searchsorted(others, keys).clip(max=others.size - 1)] != keys
-        return keys[kept]
-    place = np.searchsorted(keys, others).clip(max=keys.size - 1)
-    kept = np.ones(keys.size, bool)
-    kept[place[keys[place] == others]] = False
-    return keys[kept]
+        known = others[np.searchsorted(others, keys).clip(max=others.size - 1)] == keys
+    else:
+        place = np.searchsorted(keys, others).clip(max=keys.size - 1)
+        known = np.zeros(keys.size, bool)
+        known[place[keys[place] == others]] = True
+    fresh: NDArray[np.int64] = keys[~known]
+    return fresh
 
 
 def _shares(size: int, offset: float, rng: np.random.Generator) -> NDArray[np.float64]:

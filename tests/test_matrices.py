@@ -163,14 +163,27 @@ def test_a_pivot_table_brings_its_ids(dtype: str) -> None:
     assert cells(named) == {(1, 9): 1, (2, 7): 2, (1, 7): 3}
 
 
-def test_a_table_with_names_and_without_an_index() -> None:
-    class Frame:
-        columns = ("x", "y")
+class PolarsFrame:
+    columns = ("x", "y")
 
-        def __array__(self, dtype: object = None, copy: bool | None = None) -> np.ndarray:
-            return np.array([[1.0, NAN], [2.0, 3.0]])
+    def __array__(self, dtype: object = None, copy: bool | None = None) -> np.ndarray:
+        return np.array([[1.0, NAN], [2.0, 3.0]])
 
-    assert cells(Ratings.from_dense(Frame())) == {(0, "x"): 1, (1, "x"): 2, (1, "y"): 3}
+
+class ArrowTable(PolarsFrame):
+    column_names = ("x", "y")
+    columns = (np.array([1.0, 2.0]), np.array([NAN, 3.0]))
+
+
+@pytest.mark.parametrize("make", [PolarsFrame, ArrowTable, "polars", "pyarrow"])
+def test_a_table_with_names_and_without_an_index(make: type | str) -> None:
+    if isinstance(make, str):
+        module = pytest.importorskip(make)
+        data = {"x": [1.0, 2.0], "y": [None, 3.0]}
+        frame = module.table(data) if make == "pyarrow" else module.DataFrame(data)
+    else:
+        frame = make()
+    assert cells(Ratings.from_dense(frame)) == {(0, "x"): 1, (1, "x"): 2, (1, "y"): 3}
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,7 @@ def test_immutable_and_inputs_untouched() -> None:
         ratings.data = values
     values[0] = 3
     assert values.flags.writeable
+    assert ratings.data.tolist() == [1, 2]
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,8 @@ def parse_integer(text: str) -> int | None:
 
 def encode_ids(values: ArrayLike, noun: str) -> tuple[Ids, Positions]:
     """Return the sorted distinct ids and the position of each value among them; `noun` is for the errors."""
+    if type(values) is np.ndarray and values.ndim == 1 and values.dtype.kind == "i" and values.size:
+        return encode_integers(values)  # as narrow as they are
     column = _column(values, noun)
     if column.dtype.kind == "i":
         return encode_integers(column)

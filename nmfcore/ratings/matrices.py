@@ -77,8 +77,8 @@ def _numbers(X: Any) -> NDArray[np.float64]:
 
 
 def labels(X: Any, users: Any, items: Any) -> tuple[Any, Any]:
-    """Return the ids given, else a DataFrame's index and columns, where it has them."""
-    columns, index = getattr(X, "columns", None), getattr(X, "index", None)
+    """Return the ids given, else a DataFrame's index and names of columns, where it has them."""
+    columns, index = getattr(X, "column_names", getattr(X, "columns", None)), getattr(X, "index", None)
     if users is None and columns is not None and not callable(index):
         users = index
     return users, columns if items is None else items
