@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nmfcore.ratings import Ratings
+from nmfcore.ratings.assemble import blocks, compress
+from nmfcore.ratings.ids import distinct
 
 _DENSE = 0.1  # beyond this density, pairs drawn one by one would repeat too often
 
@@ -122,22 +124,39 @@ def planted_ratings(
     if count > m * n:
         raise ValueError(f"n_ratings={count} is more than the {m * n} pairs of {m} users and {n} items.")
     rng = np.random.default_rng(random_state)
-    users, items, taste = _plant(m, n, count, rank, rng)
-    stars = np.clip(np.rint(taste + noise * rng.standard_normal(count)), 1, 5)
-    return Ratings.from_triplets(users + 1, items + 1, stars)
+    keys = _draw_pairs(m, n, count, rng)
+    model = _draw_model(m, n, rank, rng)
+    stars = np.empty(count)
+    for part in blocks(count):
+        taste = model.taste(*np.divmod(keys[part], n))
+        stars[part] = np.clip(np.rint(taste + noise * rng.standard_normal(taste.size)), 1, 5)
+    if count < max(m, n):
+        users, items = np.divmod(keys, n)
+        return Ratings.from_triplets(users + 1, items + 1, stars)
+    return Ratings(np.arange(1, m + 1), np.arange(1, n + 1), *compress(keys, stars, m, n))
 
 
-def _plant(
-    m: int, n: int, count: int, rank: int, rng: np.random.Generator
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Who rates what, and the taste behind each rating."""
-    users, items = np.divmod(_draw_pairs(m, n, count, rng), n)
+@dataclass(frozen=True)
+class _Model:
+    """What is planted: offsets a (m,) and b (n,), factors W (m, rank) and H (n, rank)."""
+
+    a: NDArray[np.float64]
+    b: NDArray[np.float64]
+    W: NDArray[np.float64]
+    H: NDArray[np.float64]
+
+    def taste(self, users: NDArray[np.int64], items: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The taste of each user for the item beside it."""
+        taste: NDArray[np.float64] = self.a[users] + self.b[items]
+        for t in range(self.W.shape[1]):  # one feature at a time: memory for one number a rating, not for rank
+            taste += self.W[users, t] * self.H[items, t]
+        return taste
+
+
+def _draw_model(m: int, n: int, rank: int, rng: np.random.Generator) -> _Model:
     a, b = np.abs(rng.normal(1.4, 0.4, m)), np.abs(rng.normal(1.3, 0.45, n))
     W, H = np.sqrt(6 / rank) * rng.gamma(0.4, size=(m, rank)), np.sqrt(5 / rank) * rng.gamma(0.4, size=(n, rank))
-    taste: NDArray[np.float64] = a[users] + b[items]
-    for t in range(rank):  # one feature at a time: memory for one number a rating, not for rank
-        taste += W[users, t] * H[items, t]
-    return users, items, taste
+    return _Model(a, b, W, H)
 
 
 def _draw_pairs(m: int, n: int, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -149,13 +168,34 @@ def _draw_pairs(m: int, n: int, count: int, rng: np.random.Generator) -> NDArray
         arrival = (rng.standard_exponential((m, n)) / np.outer(active, popular)).reshape(-1)
         arrival[keys] = 0.0
         return np.sort(np.argpartition(arrival, count - 1)[:count])
+    keys.sort()
     while keys.size < count:
         wanted = 64 + int(1.2 * (count - keys.size))
-        drawn = np.searchsorted(np.cumsum(active), rng.random(wanted)).clip(max=m - 1) * n
-        drawn += np.searchsorted(np.cumsum(popular), rng.random(wanted)).clip(max=n - 1)
-        fresh = np.setdiff1d(drawn, keys)
-        keys = np.concatenate([keys, rng.permutation(fresh)[: count - keys.size]])
-    return np.sort(keys)
+        drawn = np.zeros(wanted, np.int64)
+        for shares, step in ((active, n), (popular, 1)):
+            total = np.cumsum(shares)
+            for part in blocks(wanted):
+                drawn[part] += step * np.searchsorted(total, rng.random(drawn[part].size)).clip(max=shares.size - 1)
+        fresh = _without(distinct(drawn), keys)
+        del drawn
+        rng.shuffle(fresh)
+        keys = np.concatenate([keys, fresh[: count - keys.size]])
+        keys.sort()
+    return keys
+
+
+def _without(keys: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The keys that are not among the others; both ascending and distinct."""
+    if not others.size:
+        return keys
+    if keys.size < others.size:  # the fewer are looked up among the more
+        known = others[np.searchsorted(others, keys).clip(max=others.size - 1)] == keys
+    else:
+        place = np.searchsorted(keys, others).clip(max=keys.size - 1)
+        known = np.zeros(keys.size, bool)
+        known[place[keys[place] == others]] = True
+    fresh: NDArray[np.int64] = keys[~known]
+    return fresh
 
 
 def _shares(size: int, offset: float, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nmfcore.cli.demo import NOISE_FLOOR
-from nmfcore.datasets import _plant, movie_table, planted_ratings
+from nmfcore.datasets import _draw_model, _draw_pairs, movie_table, planted_ratings
 from nmfcore.ratings import GlobalMean, Ratings, UserItemMeans, rmse
 
 
@@ -84,7 +84,9 @@ def test_offsets_and_factors_are_there_to_be_found() -> None:
 
 
 def test_who_knew_the_planted_factors_would_be_off_by_the_noise() -> None:
-    users, items, taste = _plant(943, 1682, 100_000, 6, np.random.default_rng(0))
+    rng = np.random.default_rng(0)
+    users, items = np.divmod(_draw_pairs(943, 1682, 100_000, rng), 1682)
+    taste = _draw_model(943, 1682, 6, rng).taste(users, items)
     expected = np.ones(taste.size)  # E r = 1 + P(r >= 2) + ... + P(r >= 5), and r >= k is s + 0.8 ε > k - 0.5
     for k in range(2, 6):
         expected += [0.5 * math.erfc((k - 0.5 - s) / (0.8 * math.sqrt(2))) for s in taste.tolist()]

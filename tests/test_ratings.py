@@ -110,7 +110,7 @@ def test_unused_categories_are_no_users() -> None:
         (["a", None, "b"], ValueError, "user id in row 1 is None"),
         (["a", float("nan"), "b"], ValueError, "user id in row 1 is nan"),
         ([1, pd.NA, 2], ValueError, "user id in row 1 is <NA>"),
-        (pd.Series(["a", None, "b"]), ValueError, "user id in row 1 is nan"),
+        (pd.Series(["a", None, "b"]), ValueError, "user id in row 1 is missing"),
         (np.array([1.0, np.nan, 2.0]), ValueError, "user id in row 1 is nan"),
         (np.array([1.0, 2.5, 2.0]), ValueError, r"user id in row 1 is 2\.5"),
         (np.ma.array([1, 2, 3], mask=[0, 0, 1]), ValueError, "user id in row 2 is masked"),
@@ -190,6 +190,7 @@ def test_immutable_and_inputs_untouched() -> None:
         ratings.data = values
     values[0] = 3
     assert values.flags.writeable
+    assert ratings.data.tolist() == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -301,6 +302,8 @@ def test_chunks_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, siz
     path = tmp_path / "ratings.csv"
     frame.to_csv(path, index=False, lineterminator="\r\n")
     monkeypatch.setattr(reader, "CHUNK", size)
+    monkeypatch.setattr(reader, "LARGE", 9)
+    monkeypatch.setattr(reader, "BLOCK", 10)
     assert same(Ratings.from_csv(path), Ratings.from_triplets(frame.user, frame.item, frame.rating))
 
 

@@ -1,23 +1,30 @@
-"""From triplets in any order to canonical CSR, and what may be a rating."""
+"""From triplets in any order to canonical CSR, and what may be a rating.
+
+At a hundred million ratings an array of eight bytes for each takes 800 MB. So pairs of positions are joined into
+one integer that is sorted in place, and what is temporary is made for `BLOCK` ratings at a time.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nmfcore.ratings.ids import Ids, Positions
+from nmfcore.ratings.ids import BLOCK, Ids
 
 Duplicates: TypeAlias = Literal["error", "last", "mean"]
+Keys: TypeAlias = NDArray[np.int64]  # user position times the number of items, plus item position
+Values: TypeAlias = NDArray[np.float64] | NDArray[np.float32]
 Csr: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 
 
-def check_values(ratings: ArrayLike) -> NDArray[np.float64]:
+def check_values(ratings: ArrayLike, where: Callable[[int], str] = "row {}".format) -> NDArray[np.float64]:
     """Return ratings as float64, or raise naming the first that is not a finite number of at least 0."""
     if isinstance(ratings, np.ma.MaskedArray) and np.ma.getmaskarray(ratings).any():
         row = int(np.argmax(np.ma.getmaskarray(ratings).reshape(-1)))
-        raise ValueError(f"rating in row {row} is masked; leave the row out: what is not rated is not listed")
+        raise ValueError(f"rating in {where(row)} is masked; leave the row out: what is not rated is not listed")
     array = np.asarray(ratings)
     if array.ndim != 1:
         raise ValueError(f"ratings have {array.ndim} dimensions; give a 1-D sequence of numbers")
@@ -28,7 +35,7 @@ def check_values(ratings: ArrayLike) -> NDArray[np.float64]:
     if array.size and not (values.min() >= 0 and values.max() < np.inf):  # NaN fails the first
         row = int(np.argmin((values >= 0) & (values < np.inf)))
         remedy = "shift the scale so that it starts at 0" if values[row] < 0 else "drop or repair that rating"
-        raise ValueError(f"rating in row {row} is {array[row]}; ratings are finite and at least 0: {remedy}")
+        raise ValueError(f"rating in {where(row)} is {array[row]}; ratings are finite and at least 0: {remedy}")
     return values
 
 
@@ -44,35 +51,70 @@ def _from_objects(array: NDArray[Any]) -> NDArray[np.float64]:
     return values
 
 
-def assemble(
-    users: Ids,
-    rows: Positions,
-    items: Ids,
-    columns: Positions,
-    values: NDArray[np.float64],
-    duplicates: Duplicates,
-) -> Csr:
-    """Sort ratings by user and item, settle duplicates; return indptr, indices and data."""
-    if duplicates not in ("error", "last", "mean"):
-        raise ValueError(f"duplicates={duplicates!r}: choose 'error', 'last' or 'mean'")
-    key = rows.astype(np.int64) * items.size + columns  # below 2^63 for whatever fits in memory
+def blocks(size: int) -> Iterator[slice]:
+    """Cut `size` ratings into slices of at most `BLOCK`."""
+    return (slice(start, min(start + BLOCK, size)) for start in range(0, size, BLOCK))
+
+
+def join(rows: NDArray[Any], columns: NDArray[Any], n_items: int) -> Keys:
+    """Return the keys of pairs of positions: below 2^63 for whatever fits in memory."""
+    key = np.empty(rows.size, dtype=np.int64)
+    for part in blocks(key.size):
+        np.multiply(rows[part], n_items, out=key[part], dtype=np.int64)
+        key[part] += columns[part]
+    return key
+
+
+def assemble(users: Ids, items: Ids, key: Keys, values: Values, duplicates: Duplicates) -> Csr:
+    """Sort ratings by user and item, settle duplicates; return indptr, indices and data. `key` is used up."""
+    check_duplicates(duplicates)
     if (key[1:] < key[:-1]).any():  # many files are sorted as they come
-        order = np.argsort(key, kind="stable")  # stable: "last" means last in the input
-        key = key[order]
-        values = values[order]
-        del order  # at a hundred million ratings every array counts
+        data = _sort(key, values, users.size * items.size)
+    else:
+        data = np.array(values, dtype=np.float64)  # a copy: these may be the caller's
     repeats = key[1:] == key[:-1]
     if repeats.any():
         if duplicates == "error":
             raise ValueError(_describe_repeats(users, items, key, repeats))
-        key, values = _merge(key, values, repeats, duplicates)
-    indptr = np.searchsorted(key, np.arange(users.size + 1) * items.size)
-    return indptr, np.remainder(key, items.size, out=key), values
+        key, data = _settle(key, data, repeats, duplicates)
+    return compress(key, data, users.size, items.size)
 
 
-def _merge(
-    key: NDArray[np.int64], values: NDArray[np.float64], repeats: NDArray[np.bool_], duplicates: Duplicates
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def check_duplicates(duplicates: str) -> None:
+    """Raise if that is no way to settle duplicates."""
+    if duplicates not in ("error", "last", "mean"):
+        raise ValueError(f"duplicates={duplicates!r}: choose 'error', 'last' or 'mean'")
+
+
+def compress(key: Keys, data: NDArray[np.float64], n_users: int, n_items: int) -> Csr:
+    """Return indptr, indices and data of ascending distinct keys; the indices take the place of the keys."""
+    indptr = np.searchsorted(key, np.arange(n_users + 1) * n_items)
+    return indptr, np.remainder(key, n_items, out=key), data
+
+
+def _sort(key: Keys, values: Values, n_cells: int) -> NDArray[np.float64]:
+    """Sort the keys in place, equal ones in the order they come; return the values in that order."""
+    bits = (key.size - 1).bit_length()
+    data = np.empty(key.size)
+    if (n_cells - 1).bit_length() + bits > 63:
+        order = np.argsort(key, kind="stable")
+        key[:] = key[order]
+        return np.take(values, order, out=data) if values.dtype == data.dtype else values[order].astype(np.float64)
+    # With its place in the lower bits a key sorts in place and stably by the fastest sort there is, and brings
+    # along what an argsort would take another array for.
+    for part in blocks(key.size):
+        key[part] <<= bits
+        key[part] |= np.arange(part.start, part.stop)
+    key.sort()
+    for part in blocks(key.size):
+        data[part] = values[key[part] & ((1 << bits) - 1)]
+        key[part] >>= bits
+    return data
+
+
+def _settle(
+    key: Keys, values: NDArray[np.float64], repeats: NDArray[np.bool_], duplicates: Duplicates
+) -> tuple[Keys, NDArray[np.float64]]:
     if duplicates == "last":
         last = np.append(~repeats, True)
         return key[last], values[last]
@@ -83,7 +125,7 @@ def _merge(
     return key[first], np.ldexp(sums / count, exponent)
 
 
-def _describe_repeats(users: Ids, items: Ids, key: NDArray[np.int64], repeats: NDArray[np.bool_]) -> str:
+def _describe_repeats(users: Ids, items: Ids, key: Keys, repeats: NDArray[np.bool_]) -> str:
     row, column = divmod(int(key[np.argmax(repeats)]), items.size)
     times = int(np.count_nonzero(key == key[np.argmax(repeats)]))
     return (

@@ -17,6 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 Ids: TypeAlias = NDArray[np.int64] | NDArray[np.str_]
 Positions: TypeAlias = NDArray[np.int32]  # half the memory while a file of ratings is put together
 T = TypeVar("T")
+T_scalar = TypeVar("T_scalar", bound=np.generic)
+
+BLOCK = 1 << 20  # ratings worked on at a time, so that temporaries do not grow with their number
 
 CANONICAL_INTEGER = re.compile(r"(?:0|-?[1-9][0-9]*)\Z")
 INT64 = np.iinfo(np.int64)
@@ -32,6 +35,8 @@ def parse_integer(text: str) -> int | None:
 
 def encode_ids(values: ArrayLike, noun: str) -> tuple[Ids, Positions]:
     """Return the sorted distinct ids and the position of each value among them; `noun` is for the errors."""
+    if type(values) is np.ndarray and values.ndim == 1 and values.dtype.kind == "i" and values.size:
+        return encode_integers(values)  # as narrow as they are
     column = _column(values, noun)
     if column.dtype.kind == "i":
         return encode_integers(column)
@@ -39,17 +44,31 @@ def encode_ids(values: ArrayLike, noun: str) -> tuple[Ids, Positions]:
 
 
 def encode_integers(values: NDArray[Any]) -> tuple[NDArray[np.int64], Positions]:
-    """Encode integers: by a table where the range is compact (ten times faster), by sorting otherwise."""
+    """Encode integers: by a table where the range is compact (ten times faster), by searching otherwise."""
     low, high = int(values.min()), int(values.max())
     span = high - low + 1
+    starts = range(0, values.size, BLOCK)
+    positions = np.empty(values.size, dtype=np.int32)
     if span > max(4 * values.size, 1 << 16):
-        distinct, positions = np.unique(values, return_inverse=True)
-        return distinct.astype(np.int64), positions.reshape(-1).astype(np.int32)
-    offsets = np.subtract(values, low, dtype=np.int64)
+        ids = distinct(values)
+        for k in starts:
+            positions[k : k + BLOCK] = np.searchsorted(ids, values[k : k + BLOCK])
+        return ids.astype(np.int64), positions
     present = np.zeros(span, dtype=bool)
-    present[offsets] = True
+    for k in starts:
+        present[np.subtract(values[k : k + BLOCK], low, dtype=np.int64)] = True
     rank = np.cumsum(present, dtype=np.int32) - np.int32(1)
-    return np.flatnonzero(present) + low, rank[offsets]
+    for k in starts:
+        positions[k : k + BLOCK] = rank[np.subtract(values[k : k + BLOCK], low, dtype=np.int64)]
+    return np.flatnonzero(present) + low, positions
+
+
+def distinct(values: NDArray[T_scalar]) -> NDArray[T_scalar]:
+    """Return the distinct values, ascending: as np.unique, which in NumPy 2.4 takes a hundred times as long."""
+    ordered = np.sort(values)
+    first = np.ones(ordered.size, dtype=bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    return ordered[first]
 
 
 def encode_texts(texts: list[str], noun: str) -> tuple[NDArray[np.str_], Positions]:
@@ -61,11 +80,11 @@ def encode_texts(texts: list[str], noun: str) -> tuple[NDArray[np.str_], Positio
     if "\0" in "".join(table):  # NumPy drops it at the end of a string, and two ids would become one
         text = next(text for text in table if "\0" in text)
         raise ValueError(f"{noun} id {text!r} holds a NUL character; remove it")
-    distinct = np.array(list(table), dtype=np.str_)
-    order = np.argsort(distinct)
+    ids = np.array(list(table), dtype=np.str_)
+    order = np.argsort(ids)
     rank = np.empty(order.size, dtype=np.int32)
     rank[order] = np.arange(order.size, dtype=np.int32)
-    return distinct[order], rank[codes]
+    return ids[order], rank[codes]
 
 
 class Numbering(defaultdict[T, int]):

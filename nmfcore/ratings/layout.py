@@ -94,7 +94,7 @@ def find_layout(
     fields = [field.decode("utf-8", "replace") for field in first]
     if any(name is not None for name in names):
         return Layout(separator, _named(fields, where, names), len(fields), header=True)
-    known = _known(fields)
+    known = known_columns(fields)
     if len(known) == 3:
         return Layout(separator, (known["user"], known["item"], known["rating"]), len(fields), header=True)
     header = len(fields) >= 3 and all(field and not NUMBER.match(field) and not _is_nan(field) for field in first[:3])
@@ -122,15 +122,15 @@ def _is_nan(field: bytes) -> bool:
     return field.lower().lstrip(b"+-") in (b"nan", b"inf", b"infinity", b"na", b"null", b"none")
 
 
-def _known(fields: list[str]) -> dict[str, int]:
-    """Return the first column that has a usual name, for each role that has one."""
+def known_columns(fields: list[str]) -> dict[str, int]:
+    """Return the position of the first column that has a usual name, for each role that has one."""
     plain = [plain_name(field) for field in fields]
     found = {role: [k for k, name in enumerate(plain) if name in NAMES[role]] for role in ROLES}
     return {role: columns[0] for role, columns in found.items() if columns}
 
 
 def _named(fields: list[str], where: str, names: tuple[str | None, ...]) -> tuple[int, int, int]:
-    known = _known(fields)
+    known = known_columns(fields)
     columns = []
     for role, name in zip(ROLES, names, strict=True):
         if name is not None and name not in fields:

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import operator
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, SupportsIndex, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nmfcore.ratings.assemble import Duplicates, assemble, check_values
-from nmfcore.ratings.ids import Ids, encode_ids, find_ids
+from nmfcore.ratings.assemble import Duplicates, assemble, check_duplicates, check_values, compress, join
+from nmfcore.ratings.frames import encode_column, plain_column, select_columns
+from nmfcore.ratings.ids import Ids, find_ids
+from nmfcore.ratings.matrices import Entries, axis_ids, labels, observed_entries, stored_entries
+from nmfcore.ratings.merge import insert, keys_among, refuse_known, union_ids
 from nmfcore.ratings.reader import read_ratings
-from nmfcore.ratings.split import held_out_by_rating, held_out_by_user
+from nmfcore.ratings.split import (
+    counts_before,
+    folds_by_rating,
+    folds_by_user,
+    held_out_by_rating,
+    held_out_by_user,
+)
 
 Seed: TypeAlias = int | np.random.Generator | np.random.SeedSequence | None
 
@@ -22,8 +33,8 @@ class Ratings:
     """Observed ratings with the caller's ids, stored as canonical CSR: users are rows, items are columns.
 
     A stored 0 is a rating of 0; what is not stored is missing. The arrays are read-only. Make one with
-    `from_triplets` or `from_csv`. `nmfcore.factorize` takes it where it takes a SciPy sparse matrix, with
-    ``missing_values="unstored"``.
+    `from_csv`, `from_frame`, `from_triplets`, `from_sparse` or `from_dense`. `nmfcore.factorize` takes it where it
+    takes a SciPy sparse matrix, with ``missing_values="unstored"``.
 
     Parameters
     ----------
@@ -132,16 +143,153 @@ class Ratings:
         >>> Ratings.from_triplets([7, 7], ["a", "a"], [4, 5], duplicates="mean").data
         array([4.5])
         """
-        values = check_values(ratings)
+        values = check_values(plain_column(ratings, "rating"))
         user_ids, item_ids = _sized(users), _sized(items)
         sizes = [len(column) for column in (user_ids, item_ids, values)]
         if len(set(sizes)) > 1:
             raise ValueError(f"{sizes[0]} users, {sizes[1]} items, {sizes[2]} ratings; the columns are of equal length")
         if not sizes[0]:
             raise ValueError("no ratings; give at least one")
-        row_ids, rows = encode_ids(user_ids, "user")
-        column_ids, columns = encode_ids(item_ids, "item")
-        return cls(row_ids, column_ids, *assemble(row_ids, rows, column_ids, columns, values, duplicates))
+        row_ids, rows = encode_column(user_ids, "user")
+        column_ids, columns = encode_column(item_ids, "item")
+        key = join(rows, columns, column_ids.size)
+        del rows, columns  # at a hundred million ratings every array counts
+        return cls(row_ids, column_ids, *assemble(row_ids, column_ids, key, values, duplicates))
+
+    @classmethod
+    def from_frame(
+        cls,
+        df: Any,
+        *,
+        user: Any = None,
+        item: Any = None,
+        rating: Any = None,
+        duplicates: Duplicates = "error",
+    ) -> Ratings:
+        """Make ratings of a long table, one rating a row; further columns are ignored.
+
+        Parameters
+        ----------
+        df : pandas or polars DataFrame, Arrow table, structured array, or mapping of names to columns
+            Columns may be categorical (dictionary-encoded) or of a nullable type without nulls. None of these
+            libraries is needed.
+        user, item, rating : column names, optional
+            If not given, columns are found by their usual names, as in `from_csv`: userId, item_id, stars and
+            their like.
+        duplicates : {"error", "last", "mean"}
+            What to do where a user rated an item more than once.
+
+        Returns
+        -------
+        Ratings
+            With both kinds of ids sorted.
+
+        Raises
+        ------
+        ValueError
+            A column is not there, and the message lists those that are; further, as in `from_triplets`, with
+            the row counted from 0 whatever index the table has.
+        TypeError
+            `df` is not such a table; ids of mixed or other types; ratings that are not numbers.
+
+        Examples
+        --------
+        >>> table = {"userId": ["ann", "bob"], "movieId": [10, 10], "stars": [5, 3], "seen": [2019, 2024]}
+        >>> Ratings.from_frame(table)
+        Ratings(2 users x 1 item, 2 ratings, density 100%, mean 4, range 3 to 5)
+        >>> Ratings.from_frame(table, item="seen").items
+        array([2019, 2024])
+        """
+        return cls.from_triplets(*select_columns(df, (user, item, rating)), duplicates=duplicates)
+
+    @classmethod
+    def from_sparse(
+        cls, X: Any, users: ArrayLike | None = None, items: ArrayLike | None = None, *, duplicates: Duplicates = "error"
+    ) -> Ratings:
+        """Make ratings of a SciPy sparse matrix: what is stored is a rating, a stored 0 too.
+
+        Parameters
+        ----------
+        X : SciPy sparse matrix or array, shape (n_users, n_items)
+            Of any format. (A BSR matrix stores its blocks with all their zeros; a DIA matrix gives its zeros
+            away when SciPy converts it.)
+        users, items : array-like, shape (n_users,) and (n_items,), optional
+            Distinct ids of the rows and of the columns, in any order; by default 0, 1, 2, ...
+        duplicates : {"error", "last", "mean"}
+            What to do where an entry is stored more than once.
+
+        Returns
+        -------
+        Ratings
+            With both kinds of ids sorted, also of rows and columns without a rating.
+
+        Raises
+        ------
+        ValueError
+            Nothing is stored; a rating is negative or not finite, named by row and column; there are
+            duplicates; ids are missing, repeated, or not as many as rows or columns.
+        TypeError
+            `X` is no sparse matrix or holds no real numbers; ids of mixed or other types.
+
+        Examples
+        --------
+        >>> from scipy.sparse import coo_array
+        >>> X = coo_array(([5.0, 0.0], ([0, 1], [2, 2])), shape=(2, 3))
+        >>> Ratings.from_sparse(X, users=["bob", "ann"]).triplets()
+        (array([0, 1]), array([2, 2]), array([0., 5.]))
+        """
+        return cls._from_entries(stored_entries(X), users, items, duplicates)
+
+    @classmethod
+    def from_dense(
+        cls,
+        X: Any,
+        missing_values: float = np.nan,
+        users: ArrayLike | None = None,
+        items: ArrayLike | None = None,
+    ) -> Ratings:
+        """Make ratings of a dense matrix: what is not missing is a rating.
+
+        Parameters
+        ----------
+        X : array-like, masked array or DataFrame, shape (n_users, n_items)
+            What is masked is missing too.
+        missing_values : {nan, 0}
+            What stands for "not rated". With NaN, a 0 is a rating.
+        users, items : array-like, shape (n_users,) and (n_items,), optional
+            Distinct ids of the rows and of the columns, in any order; by default the index and the columns of
+            a DataFrame, else 0, 1, 2, ...
+
+        Returns
+        -------
+        Ratings
+            With both kinds of ids sorted, also of rows and columns without a rating.
+
+        Raises
+        ------
+        ValueError
+            All is missing; a rating is negative or not finite, named by row and column; ids are missing,
+            repeated, or not as many as rows or columns.
+        TypeError
+            `X` is sparse or holds no real numbers; ids of mixed or other types.
+
+        Examples
+        --------
+        >>> Ratings.from_dense([[5, 0], [0, 3]], missing_values=0, items=["b", "a"]).triplets()
+        (array([0, 1]), array([1, 0]), array([5., 3.]))
+        """
+        entries = observed_entries(X, missing_values)
+        return cls._from_entries(entries, *labels(X, users, items), "error")
+
+    @classmethod
+    def _from_entries(cls, entries: Entries, users: Any, items: Any, duplicates: Duplicates) -> Ratings:
+        rows, columns, values, (m, n) = entries
+        row_ids, places = axis_ids(users, m, "user")
+        rows = rows if places is None else places[rows]
+        column_ids, places = axis_ids(items, n, "item")
+        columns = columns if places is None else places[columns]
+        key = join(rows, columns, n)
+        return cls(row_ids, column_ids, *assemble(row_ids, column_ids, key, values, duplicates))
 
     @classmethod
     def from_csv(
@@ -194,8 +342,11 @@ class Ratings:
         ...     Ratings.from_csv(path)
         Ratings(2 users x 1 item, 2 ratings, density 100%, mean 3.25, range 2.5 to 4)
         """
-        read = read_ratings(path, sep, (user, item, rating))
-        return cls(read.users, read.items, *assemble(*read, duplicates))
+        check_duplicates(duplicates)  # before a long read
+        users, rows, items, columns, values = read_ratings(path, sep, (user, item, rating))
+        key = join(rows, columns, items.size)
+        del rows, columns
+        return cls(users, items, *assemble(users, items, key, values, duplicates))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -344,13 +495,103 @@ class Ratings:
             raise ValueError(f"test={test} of {self.nnz} ratings by {by} leaves none for {part}; change test= or by=")
         return self._subset(~held_out), self._subset(held_out)
 
+    def folds(
+        self, k: int = 5, *, by: Literal["rating", "user"] = "rating", random_state: Seed = None
+    ) -> Iterator[tuple[Ratings, Ratings]]:
+        """Cut the ratings into k parts at random and hold out one after the other (k-fold cross-validation).
+
+        Parameters
+        ----------
+        k : int
+            Number of folds, at least 2.
+        by : {"rating", "user"}
+            "rating": any k parts of equal size. "user": each user's ratings are spread evenly over the parts
+            too. In both, a user's only rating leaves none for training when its turn comes.
+        random_state : int, Generator, SeedSequence or None
+            The same int gives the same folds.
+
+        Yields
+        ------
+        train, test : Ratings
+            Both with all users and items in their positions. Every rating is in exactly one test part. Each pair
+            is made when it is asked for; where memory is short, delete one before the next is made.
+
+        Raises
+        ------
+        ValueError
+            `k` is less than 2 or more than there are ratings.
+
+        Examples
+        --------
+        >>> ratings = Ratings.from_triplets([1, 1, 2, 2], [1, 2, 1, 2], [5, 4, 3, 2])
+        >>> [(train.nnz, test.nnz) for train, test in ratings.folds(2, random_state=0)]
+        [(2, 2), (2, 2)]
+        """
+        k = _whole(k)
+        if not 2 <= k <= self.nnz:
+            raise ValueError(f"k={k}: {_count(self.nnz, 'rating')} can be cut into 2 to {self.nnz} folds")
+        rng = np.random.default_rng(random_state)
+        if by == "rating":
+            folds = folds_by_rating(self.nnz, k, rng)
+        elif by == "user":
+            folds = folds_by_user(self.indptr, k, rng)
+        else:
+            raise ValueError(f"by={by!r}: folds are made by 'rating' or by 'user'")
+        return ((self._subset(folds != fold), self._subset(folds == fold)) for fold in range(k))
+
+    def merge(self, other: Ratings, *, duplicates: Duplicates = "last") -> Ratings:
+        """Return the ratings of both, of all users and items of both.
+
+        Parameters
+        ----------
+        other : Ratings
+            With ids of the same kinds.
+        duplicates : {"last", "error", "mean"}
+            What to do where a user rated an item in both: take the rating of `other`, raise, or take the mean.
+
+        Returns
+        -------
+        Ratings
+            With both kinds of ids sorted: positions of users and items may differ from those here.
+
+        Raises
+        ------
+        TypeError
+            `other` is not Ratings, or ids are integers in one and strings in the other.
+        ValueError
+            A user rated an item in both, and `duplicates` is "error".
+
+        Examples
+        --------
+        >>> old = Ratings.from_triplets(["ann", "bob"], [10, 10], [5, 3])
+        >>> both = old.merge(Ratings.from_triplets(["bob", "aya"], [10, 20], [4, 1]))
+        >>> both.users, both.triplets()
+        (array(['ann', 'aya', 'bob'], dtype='<U3'), (array([0, 1, 2]), array([0, 1, 0]), array([5., 1., 4.])))
+        """
+        check_duplicates(duplicates)
+        if not isinstance(other, Ratings):
+            raise TypeError(f"other is a {type(other).__name__}, not Ratings; see Ratings.from_triplets")
+        users, items = union_ids(self.users, other.users, "user"), union_ids(self.items, other.items, "item")
+        key, new_key = (keys_among(users, items, r.users, r.items, r.indptr, r.indices) for r in (self, other))
+        if duplicates == "error":
+            refuse_known(users, items, key, new_key)
+        key, values = insert(key, self.data, new_key, other.data, duplicates)
+        return Ratings(users, items, *compress(key, values, users.size, items.size))
+
     def _subset(self, kept: NDArray[np.bool_]) -> Ratings:
-        before = np.concatenate(([0], np.cumsum(kept, dtype=np.int64)))
-        return Ratings(self.users, self.items, before[self.indptr], self.indices[kept], self.data[kept])
+        indptr = counts_before(kept, self.indptr)
+        return Ratings(self.users, self.items, indptr, self.indices[kept], self.data[kept])
 
 
 def _sized(column: Any) -> Any:
     return column if hasattr(column, "__len__") else list(column)
+
+
+def _whole(k: SupportsIndex) -> int:
+    try:
+        return operator.index(k)
+    except TypeError:
+        raise TypeError(f"k={k!r}: the number of folds is an integer") from None
 
 
 def _count(n: int, noun: str) -> str:

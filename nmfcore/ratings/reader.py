@@ -7,17 +7,18 @@ import gzip
 import os
 import zlib
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple, NoReturn, cast
+from typing import Any, BinaryIO, NamedTuple, NoReturn, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nmfcore.ratings.fields import Column, Lines, read_integers, read_numbers, shrink, split_lines
-from nmfcore.ratings.ids import Ids, Numbering, Positions, encode_integers, encode_texts
+from nmfcore.ratings.ids import BLOCK, Ids, Numbering, Positions, encode_integers, encode_texts
 from nmfcore.ratings.layout import Layout, find_layout, quote, split_fields, unify
 
 CHUNK = 4 << 20  # bytes; the arrays made of a chunk take some ten times as much
 LONGEST_LINE = 1 << 20
+LARGE = 9 << 20  # numbers: an array that the C library gives back to the system when it is freed (from 32 MiB on)
 SAMPLE = 8  # lines that tell the separator
 
 
@@ -28,7 +29,7 @@ class Encoded(NamedTuple):
     user_positions: Positions
     items: Ids
     item_positions: Positions
-    ratings: NDArray[np.float64]
+    ratings: NDArray[np.float64] | NDArray[np.float32]
 
 
 class Chunk(NamedTuple):
@@ -47,7 +48,7 @@ def read_ratings(
     """Read user, item and rating from every line of a file; see `Ratings.from_csv`."""
     if separator is not None and (not separator or "\n" in separator or '"' in separator):
         raise ValueError(f"sep={separator!r}: give the text between two fields, such as ',' or '::'")
-    users, items, ratings = IdColumn(), IdColumn(), list[NDArray[np.float32] | NDArray[np.float64]]()
+    users, items, ratings = IdColumn(), IdColumn(), Pieces()
     layout: Layout | None = None
     for chunk in read_chunks(path):
         if layout is None:
@@ -59,10 +60,9 @@ def read_ratings(
             users.append(lines.columns[0])
             items.append(lines.columns[1])
             ratings.append(shrink(values))
-    if not ratings:
+    if not ratings.size:
         raise ValueError(f"{path}: no ratings in this file; each line holds user, item and rating")
-    data = np.concatenate(ratings, dtype=np.float64)
-    ratings.clear()
+    data = ratings.join()  # as narrow as the chunks: it is made float64 when it is in order
     return Encoded(*users.finish("user"), *items.finish("item"), data)
 
 
@@ -168,6 +168,37 @@ def _fault(line: bytes, layout: Layout, at_end: bool) -> str:
     return f"the rating {quote(rating)} is not a finite number of at least 0"
 
 
+class Pieces:
+    """What is read of a column, chunk by chunk, kept in few large arrays.
+
+    Small arrays would lie on the heap between others that come and go, where their memory is not given back to the
+    system: after a hundred million lines, more than a gigabyte.
+    """
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._large: list[NDArray[Any]] = []
+        self._small: list[NDArray[Any]] = []
+        self._waiting = 0
+
+    def append(self, array: NDArray[Any]) -> None:
+        """Add what was read of one chunk."""
+        self._small.append(array)
+        self.size += array.size
+        self._waiting += array.size
+        if self._waiting >= LARGE:
+            self._large.append(np.concatenate(self._small))
+            self._small.clear()
+            self._waiting = 0
+
+    def join(self) -> NDArray[Any]:
+        """Return all of it in one array; the pieces are used up."""
+        whole = np.concatenate([*self._large, *self._small])
+        self._large.clear()
+        self._small.clear()
+        return whole
+
+
 class IdColumn:
     """The ids of a column, chunk by chunk: integers as long as all are canonical ones, from then on strings.
 
@@ -177,7 +208,7 @@ class IdColumn:
     """
 
     def __init__(self) -> None:
-        self._chunks: list[NDArray[np.int64] | NDArray[np.int32]] = []
+        self._numbers = Pieces()  # integers, or the numbers that the table has given to strings
         self._table: Numbering[bytes] | None = None
 
     def append(self, column: Column) -> None:
@@ -185,20 +216,25 @@ class IdColumn:
         if self._table is None:
             integers = read_integers(column)
             if integers is not None:
-                self._chunks.append(shrink(integers))
+                self._numbers.append(shrink(integers))
                 return
             self._table = self._change_to_strings()
-        self._chunks.append(self._table.encode(column.texts()))
+        self._numbers.append(self._table.encode(column.texts()))
 
     def _change_to_strings(self) -> Numbering[bytes]:
         table: Numbering[bytes] = Numbering()
-        self._chunks = [table.encode([b"%d" % value for value in chunk.tolist()]) for chunk in self._chunks]
+        if self._numbers.size:
+            integers = self._numbers.join()
+            self._numbers = Pieces()
+            for start in range(0, integers.size, BLOCK):
+                self._numbers.append(
+                    table.encode([b"%d" % value for value in integers[start : start + BLOCK].tolist()])
+                )
         return table
 
     def finish(self, noun: str) -> tuple[Ids, Positions]:
         """Return the sorted distinct ids and the position of each; the column is used up."""
-        codes = np.concatenate(self._chunks)
-        self._chunks.clear()
+        codes = self._numbers.join()
         if self._table is None:
             return encode_integers(codes)
         ids, rank = encode_texts(decode(list(self._table)), noun)
