@@ -19,12 +19,14 @@ import numpy as np
 from nmfcore import losses, missing, starts, validation
 from nmfcore._types import Array
 from nmfcore.compress import compressed
-from nmfcore.data import Data
+from nmfcore.data import Data, Dense, Observed
+from nmfcore.offsets import WithOffsets, observed_in_full
 from nmfcore.parallel import Team, default_threads, physical_memory
 from nmfcore.result import Factorization, History
 from nmfcore.scale import Scale
 from nmfcore.solve import Iterate, Plan, Run, solve
 from nmfcore.solvers import HALS, MU, Penalty, Solver
+from nmfcore.solvers.base import check_flag
 from nmfcore.stopping import ConvergenceWarning, Status, Stop
 from nmfcore.transform import solve_rows
 
@@ -37,6 +39,8 @@ SPARSE = 0.1  # of all entries: an X with fewer that are not 0, however it is st
 
 # Kullback-Leibler: a Newton model takes rank² flop an entry, a multiplicative update 4 rank.
 MOST_NEWTON = 32
+
+Complete = Callable[[Array, Array], tuple[Array, Array]]  # the factors with the components that do not move
 
 _SOLVERS: dict[str, Solver] = {"auto": HALS(), "hals": HALS(), "mu": MU()}
 
@@ -64,7 +68,9 @@ def factorize(
     weights: object = None,
     l1: float | tuple[float, float] = 0.0,
     l2: float | tuple[float, float] = 0.0,
-    init: str = "auto",
+    l2_scaling: str | None = None,
+    offsets: bool = False,
+    init: str | Factorization = "auto",
     W: object = None,
     H: object = None,
     tol: float = TOL,
@@ -104,11 +110,19 @@ def factorize(
         A non-negative weight ω for every entry; 0 and 1 behave exactly as a mask.
     l1, l2 : float or pair of float
         Penalties; a pair is for (W, H). Penalise both or neither: W can shrink at the expense of H.
-    init : {"auto", "compressed", "random", "nndsvd", "nndsvda", "nndsvdar"}
+    l2_scaling : None or "count"
+        With ``"count"``, ``l2`` counts once for every entry (its weight, if it has one) of the row of W or column of H:
+        ``½·l2·(Σ_i n_i ‖w_i‖² + Σ_j n_j ‖h_j‖²)``, as in ALS-WR, so that one setting suits rows with few entries
+        and with many.
+    offsets : bool
+        Add two components, ``x̂_ij = w_i · h_j + b_i + c_j``: ``W[:, rank] = b`` with ``H[rank] = 1``, and ``H[rank + 1]
+        = c`` with ``W[:, rank + 1] = 1``, penalised as the rest is (see :mod:`nmfcore.offsets`). For data with
+        missing entries or dense data, the Frobenius loss and HALS.
+    init : {"auto", "compressed", "random", "nndsvd", "nndsvda", "nndsvdar"} or Factorization
         The start. ``"random"`` is scikit-learn's formula to the bit for an integer ``random_state``.
         ``"compressed"`` improves that, or the W and H given, by fits of samples of X where X has the size and the
         entries per column for it to pay, as dense matrices have (see :mod:`nmfcore.compress`). ``"auto"`` does so
-        unless W and H are both given.
+        unless W and H are both given. A factorization: go on from its W and H.
     W, H : array_like, shapes (m, r) and (r, n), optional
         Start from these instead; copied, never modified. If only one is given, ``init`` makes the other.
     tol : float
@@ -173,6 +187,13 @@ def factorize(
     rank = validation.whole(rank, "rank", 1)
     loss, beta = validation.beta(loss)
     solver = _solver(solver, beta, rank)
+    if isinstance(init, Factorization):
+        W, H, init = (init.W if W is None else W), (init.H if H is None else H), "auto"
+    if l2_scaling is not None:
+        validation.one_of(l2_scaling, "l2_scaling", ("count",))
+    check_flag("offsets", offsets)
+    if offsets and (beta != 2.0 or not hasattr(solver, "sweep_entries")):
+        raise ValueError(f"offsets=True needs the Frobenius loss and HALS, not loss={loss!r} and {solver!r}.")
     penalties = tuple(map(Penalty, validation.factor_pair(l1, "l1"), validation.factor_pair(l2, "l2")))
     stop = _stop(tol, max_iter, max_time)
     validation.one_of(init, "init", starts.INITS)
@@ -187,16 +208,25 @@ def factorize(
         "missing_values": missing_values,
         "l1": (penalties[0].l1, penalties[1].l1),
         "l2": (penalties[0].l2, penalties[1].l2),
+        "l2_scaling": l2_scaling,
+        "offsets": bool(offsets),
         "tol": stop.tol,
         "max_iter": stop.max_iter,
     }
     run, scale = Run(), Scale()
+    complete: Complete = _as_they_are
     try:
         read = missing.read(X, missing_values, mask, weights, validation.float_dtype(dtype), degree=beta)
         data, scale = read.data, read.scale
         _check_zeros(data, loss, beta)
         _check_rank(rank, data, init, W, H)
-        with Team(threads) as team, closing(_Watch(callback, bar, stop, scale)) as watch:
+        if offsets:
+            one = float(np.ldexp(1.0, -scale.shift))
+            data = _with_offsets(data, (one, one))
+        if l2_scaling == "count":
+            penalties = tuple(map(_by_count, penalties, (data, data.T)))
+        complete = data.complete if isinstance(data, WithOffsets) else _as_they_are
+        with Team(threads) as team, closing(_Watch(callback, bar, stop, scale, complete)) as watch:
             W0, Ht0 = _start(data, scale, rank, init, W, H, rng, team)
             if stop.max_iter > 0:
                 _check_not_locked(solver, data, W0, Ht0)
@@ -207,9 +237,11 @@ def factorize(
                 W0, Ht0, plan = compressed(data, W0, Ht0, plan, deadline)
             solve(data, W0, Ht0, plan, stop=stop, run=run, watch=watch)
     except KeyboardInterrupt as interrupt:
-        interrupt.factorization = _result(run, scale, settings) if run.last else None  # type: ignore[attr-defined]
+        interrupt.factorization = (  # type: ignore[attr-defined]
+            _result(run, scale, complete, settings) if run.last else None
+        )
         raise
-    f = _result(run, scale, settings)
+    f = _result(run, scale, complete, settings)
     if not f.converged and f.status is not Status.CALLBACK and stop.tol > 0:
         warnings.warn(
             f"the KKT residual is {f.kkt:.2g} after {f.n_iter} iterations, above tol={stop.tol:g}. {f.status.value}",
@@ -235,11 +267,19 @@ def transform(f: Factorization, X: object, mask: object, weights: object, n_thre
     k = int(np.frexp(largest)[1]) if largest > 0 else 0  # H scaled to about 1: its Gram matrix must not overflow
     Ht = np.ldexp(np.ascontiguousarray(f.H.T, dtype=float64), -k)
     s = 2 * scaled.scale.shift
-    penalty = scaled.scale.row_penalty(Penalty(f.settings["l1"][0], f.settings["l2"][0]), k)
+    penalty, data = scaled.scale.row_penalty(Penalty(f.settings["l1"][0], f.settings["l2"][0]), k), scaled.data
+    if f.settings.get("offsets"):
+        heights = float(np.ldexp(1.0, -k)), float(np.ldexp(1.0, k - s))
+        data, Ht = _with_offsets(data, heights), np.delete(Ht, -2, axis=1)
+    if f.settings.get("l2_scaling") == "count":
+        penalty = _by_count(penalty, data)
     with Team(_threads(n_threads)) as team:
-        W = solve_rows(losses.make(beta, scaled.data), scaled.data, Ht, penalty, team)
+        W = solve_rows(losses.make(beta, data), data, Ht, penalty, team)
     with np.errstate(over="ignore", under="ignore"):
-        return np.ldexp(W, s - k).astype(f.H.dtype, copy=False)
+        W = np.ldexp(W, s - k)
+        if isinstance(data, WithOffsets):
+            W = np.hstack((W, np.ones((len(W), 1))))
+        return W.astype(f.H.dtype, copy=False)
 
 
 def _solver(solver: object, beta: float, rank: int) -> Solver:
@@ -309,14 +349,40 @@ def _check_rank(rank: int, data: Data, init: str, W: object, H: object) -> None:
         )
 
 
+def _with_offsets(data: Data, heights: tuple[float, float]) -> WithOffsets:
+    if isinstance(data, Dense):
+        data = observed_in_full(data)
+    if not isinstance(data, Observed):
+        raise ValueError(
+            "offsets=True is for data with missing entries or dense data, and in this sparse X every zero counts. "
+            "If what is not stored was not observed, pass missing_values='unstored'."
+        )
+    return WithOffsets(data, heights)
+
+
+def _by_count(penalty: Penalty, data: Data) -> Penalty:
+    if data.counts is None:
+        return penalty._replace(l2=penalty.l2 * data.shape[1])
+    return penalty._replace(counts=data.counts)
+
+
+def _as_they_are(W: Array, Ht: Array) -> tuple[Array, Array]:
+    return W, Ht
+
+
 def _start(
     data: Data, scale: Scale, rank: int, init: str, W: object, H: object, rng: Any, team: Team
 ) -> tuple[Array, Array]:
-    m, n = data.shape
-    W0 = None if W is None else scale.inward(validation.factor(W, "W", (m, rank), data.dtype))
-    Ht0 = None if H is None else scale.inward(validation.factor(H, "H", (rank, n), data.dtype).T)
+    """The factors that move, from those given or made."""
+    (m, n), r = data.shape, rank + 2 * isinstance(data, WithOffsets)
+    W0 = None if W is None else scale.inward(validation.factor(W, "W", (m, r), data.dtype))
+    Ht0 = None if H is None else scale.inward(validation.factor(H, "H", (r, n), data.dtype).T)
+    if isinstance(data, WithOffsets):  # the components of ones do not move
+        W0, Ht0 = None if W0 is None else W0[:, :-1], None if Ht0 is None else np.delete(Ht0, rank, axis=1)
     if W0 is None or Ht0 is None:
         made_W, made_Ht = starts.start(data, rank, init, rng, team)
+        if isinstance(data, WithOffsets):
+            made_W, made_Ht = data.start(made_W, made_Ht)
         W0 = made_W if W0 is None else W0
         Ht0 = made_Ht if Ht0 is None else Ht0
     return np.ascontiguousarray(W0), np.ascontiguousarray(Ht0)
@@ -334,8 +400,10 @@ def _check_not_locked(solver: Solver, data: Data, W: Array, Ht: Array) -> None:
 class _Watch:
     """Shows each iterate, in the caller's scale, to the callback and the progress bar; True ends the fit."""
 
-    def __init__(self, callback: Callable[[State], object] | None, bar: Any, stop: Stop, scale: Scale) -> None:
-        self._callback, self._scale = callback, scale
+    def __init__(
+        self, callback: Callable[[State], object] | None, bar: Any, stop: Stop, scale: Scale, complete: Complete
+    ) -> None:
+        self._callback, self._scale, self._complete = callback, scale, complete
         self._bar = bar(total=stop.max_iter, unit="it", desc="factorize") if bar else None
 
     def __call__(self, iterate: Iterate) -> bool:
@@ -346,7 +414,8 @@ class _Watch:
             self._bar.set_postfix(objective=f"{iterate.objective:.6g}", kkt=f"{iterate.kkt:.1e}")
         if self._callback is None:
             return False
-        W, H = (_read_only(self._scale.outward(A)) for A in (iterate.W, iterate.Ht.T))
+        W, Ht = self._complete(iterate.W, iterate.Ht)
+        W, H = (_read_only(self._scale.outward(A)) for A in (W, Ht.T))
         objective = self._scale.objective(iterate.objective)
         try:
             self._callback(State(iterate.n_iter, objective, iterate.kkt, iterate.seconds, W, H))
@@ -365,14 +434,15 @@ def _read_only(A: Array) -> Array:
     return view
 
 
-def _result(run: Run, scale: Scale, settings: dict[str, Any]) -> Factorization:
+def _result(run: Run, scale: Scale, complete: Complete, settings: dict[str, Any]) -> Factorization:
     last = run.last
     assert last is not None
+    W, Ht = complete(last.W, last.Ht)
     iterations, objectives, kkts, seconds = (np.array(column) for column in zip(*run.iterates, strict=True))
     history = History(iterations.astype(np.int64), np.array([scale.objective(v) for v in objectives]), kkts, seconds)
     return Factorization(
-        np.array(scale.outward(last.W)),  # a copy: a callback may have kept this iterate
-        np.ascontiguousarray(scale.outward(last.Ht.T)),
+        np.array(scale.outward(W)),  # a copy: a callback may have kept this iterate
+        np.ascontiguousarray(scale.outward(Ht.T)),
         float(history.objective[-1]),
         last.kkt,
         last.n_iter,
