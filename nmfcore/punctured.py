@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -12,15 +12,18 @@ from nmfcore._types import Array
 from nmfcore.data import GRAMS_AT_ONCE, LEAST_ROWS, Block, Dense, Observed, Rows, Sparse, entries_of, gram
 from nmfcore.kernels import factors, punctured, sparse
 from nmfcore.parallel import Slab, Team
-
+from nmfcore.solvers.base import Penalty
 
 MOST_MISSING = 0.25  # of all entries
+ROUNDS = 3  # in which sweeps are made, with missing entries imputed afresh before each
+MOST_GONE = 0.8  # of a component's sum of squares: a round takes a row the rest of the way to where it should be
+PATIENCE = 0.01  # rounds end when one lowers the objective by less than this share of the first
 
 
-def nearly_complete(n_observed: int, shape: tuple[int, ...], degree: float) -> bool:
-    """Whether so few entries are missing that :class:`Punctured` is the faster storage for such a loss."""
+def nearly_complete(n_observed: int, shape: tuple[int, ...]) -> bool:
+    """Whether so few entries are missing that :class:`Punctured` is the faster storage."""
     n_entries = shape[0] * shape[1]
-    return degree == 2.0 and n_entries - n_observed <= MOST_MISSING * n_entries
+    return n_entries - n_observed <= MOST_MISSING * n_entries
 
 
 class DowndatedGrams:
@@ -33,23 +36,81 @@ class DowndatedGrams:
         self.exact_G = gram(B)
 
     def blocks(self, lo: int, hi: int) -> Iterator[Block]:
-        """``(lo, hi, C, G)`` of some rows: long runs of complete rows share ``G``, the others have their own."""
-        for start, stop, C, G in self.complete.blocks(lo, hi):
-            last = start
-            for first, end in self.data.complete_runs(start, stop):
-                yield from self._own(last, first, C[last - start : first - start])
-                yield first, end, C[first - start : end - start], G
-                last = end
-            yield from self._own(last, stop, C[last - start :])
+        """``(lo, hi, C, G)`` of some rows, each with its own ``G``."""
+        for start, stop, C, _ in self.complete.blocks(lo, hi):
+            for part, G in self._grams(np.arange(start, stop)):
+                yield start + part.start, start + part.stop, C[part], G
 
-    def _own(self, lo: int, hi: int, C: Array) -> Iterator[Block]:
+    def _grams(self, rows: Array) -> Iterator[tuple[slice, Array]]:
+        """The Gram matrices of some rows, as many at a time as fit the cache; the array is used again."""
         r = self.B.shape[1]
-        step = max(1, min(hi - lo, GRAMS_AT_ONCE // (r * r)))
+        step = max(1, min(rows.size, GRAMS_AT_ONCE // (r * r)))
         G = np.empty((step, r, r), self.B.dtype)
-        for start in range(lo, hi, step):
-            stop = min(start + step, hi)
-            punctured.row_grams(*self.data.missing, self.exact_B, self.exact_G, start, stop, G)
-            yield start, stop, C[start - lo : stop - lo], G[: stop - start]
+        for start in range(0, rows.size, step):
+            part = slice(start, min(start + step, rows.size))
+            punctured.row_grams(*self.data.missing, self.exact_B, self.exact_G, rows[part], G)
+            yield part, G[: part.stop - start]
+
+    def move(
+        self, solver: Any, A: Array, lo: int, hi: int, penalty: Penalty, sweeps: int, out: Array, tally: Array
+    ) -> None:
+        """Let ``solver`` move the rows ``lo <= i < hi`` of ``A`` into ``out``; rows that can share ``G`` do so."""
+        imputes = getattr(solver, "imputes", False)
+        for start, stop, C, G in self.complete.blocks(lo, hi):
+            rows = np.arange(start, stop)
+            gone = np.empty(C.shape)
+            punctured.absent(*self.data.missing, self.B, start, stop, gone)
+            most = MOST_GONE * np.diag(self.exact_G) if imputes else 0.0
+            sharing = np.all(gone <= most, axis=1)
+            if np.count_nonzero(sharing) < LEAST_ROWS:
+                sharing[:] = False
+            mine = rows[sharing]
+            if mine.size:
+                given, moved = A[mine], np.empty((mine.size, A.shape[1]), A.dtype)
+                if imputes:
+                    self._rounds(solver, mine, given, C[sharing], G, gone[sharing], penalty, sweeps, moved, tally)
+                else:
+                    solver.update(given, C[sharing], G, penalty, sweeps, moved, tally)
+                out[mine] = moved
+            mine = rows[~sharing]
+            for part, own in self._grams(mine):
+                given, moved = A[mine[part]], np.empty((len(own), A.shape[1]), A.dtype)
+                solver.update(given, C[mine[part] - start], own, penalty, sweeps, moved, tally)
+                out[mine[part]] = moved
+
+    def _rounds(
+        self,
+        solver: Any,
+        rows: Array,
+        A: Array,
+        C: Array,
+        G: Array,
+        gone: Array,
+        penalty: Penalty,
+        sweeps: int,
+        out: Array,
+        tally: Array,
+    ) -> None:
+        """Sweeps with missing entries at what the fit makes of them; then these are brought up to date, and again.
+
+        ``C`` is written to.
+        """
+        r = A.shape[1]
+        impute = partial(punctured.impute, *self.data.missing, self.B, rows)
+        tally[2 * r + 1] += impute(A, np.zeros_like(A), C)
+        tally[2 * r + 1] += punctured.violations(A, C, G[0], gone, *penalty, tally[:r])
+        before, first, each = A, 0.0, -(-sweeps // ROUNDS)
+        out[:] = A
+        for left in range(sweeps, 0, -max(each, 1)):
+            part = np.zeros_like(tally)
+            solver.update(before, C, G, penalty, min(each, left), out, part)
+            # The parabola that was minimised lies above the objective, and meets it where the round began.
+            fell = float(part[2 * r]) + 0.5 * impute(out, before, C)
+            tally[2 * r] += fell
+            if fell <= PATIENCE * first:
+                break
+            before, first = out.copy(), first or fell
+        punctured.violations(out, C, G[0], gone, *penalty, tally[r : 2 * r])
 
     def change(self, A: Array, Y: Array, l1: float, l2: float, lo: int, hi: int) -> float:
         """Exact change of the objective between two factors, from the products already made."""
@@ -152,20 +213,6 @@ class Punctured:
     @property
     def sum_squares(self) -> float:
         return self.dense.sum_squares
-
-    @cached_property
-    def _runs(self) -> tuple[Array, Array]:
-        whole = np.diff(self.missing[0], prepend=-1, append=self.missing[0][-1] + 1) == 0
-        starts = np.flatnonzero(whole[1:] & ~whole[:-1])
-        stops = np.flatnonzero(whole[:-1] & ~whole[1:])
-        long = stops - starts >= LEAST_ROWS
-        return starts[long], stops[long]
-
-    def complete_runs(self, lo: int, hi: int) -> Iterator[Slab]:
-        """Where many rows in a row miss nothing, between ``lo`` and ``hi``."""
-        starts, stops = self._runs
-        for k in range(np.searchsorted(stops, lo, side="right"), np.searchsorted(starts, hi)):
-            yield max(lo, int(starts[k])), min(hi, int(stops[k]))
 
     def squared_error(self, A: Array, B: Array, team: Team) -> float:
         if self.dense.along == "columns":

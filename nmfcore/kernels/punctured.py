@@ -14,8 +14,8 @@ CANCELLED = 1e-3  # a diagonal of which less is left is summed over the observed
 
 
 @kernel
-def row_grams(indptr: Array, indices: Array, B: Array, shared: Array, lo: int, hi: int, G: Array) -> None:
-    """``G[k] = Σ_j B[j] B[j]ᵀ`` over the observed ``j`` of the rows ``i = lo + k < hi``; ``B`` (n, r), ``shared = BᵀB``.
+def row_grams(indptr: Array, indices: Array, B: Array, shared: Array, rows: Array, G: Array) -> None:
+    """``G[k] = Σ_j B[j] B[j]ᵀ`` over the observed ``j`` of the row ``rows[k]``; ``B`` (n, r), ``shared = BᵀB`` (r, r).
 
     In float64, and rounded at the end. What is missing is taken off ``shared``, unless it is the larger part of the
     row or next to nothing would be left: then the observed entries are summed themselves.
@@ -23,8 +23,8 @@ def row_grams(indptr: Array, indices: Array, B: Array, shared: Array, lo: int, h
     n, r = B.shape
     exact = np.empty((r, r))
     observed = np.empty(n, indices.dtype)
-    for i in range(lo, hi):
-        missing = indices[indptr[i] : indptr[i + 1]]
+    for k in range(rows.size):
+        missing = indices[indptr[rows[k]] : indptr[rows[k] + 1]]
         summed = 2 * missing.size > n
         if not summed:
             exact[:] = shared
@@ -35,7 +35,7 @@ def row_grams(indptr: Array, indices: Array, B: Array, shared: Array, lo: int, h
             count = _others(missing, n, observed)
             exact[:] = 0.0
             _add_squares(observed[:count], B, 1.0, exact)
-        g = G[i - lo]
+        g = G[k]
         for s in range(r):
             for t in range(r):
                 g[s, t] = exact[s, t] if s <= t else exact[t, s]
@@ -75,6 +75,67 @@ def _add_squares(indices: Array, B: Array, sign: float, out: Array) -> None:
             row = out[s]
             for t in range(s // 8 * 8, r):  # from where a vector begins
                 row[t] += s0 * b0[t] + s1 * b1[t] + s2 * b2[t] + s3 * b3[t]
+
+
+@kernel
+def absent(indptr: Array, indices: Array, B: Array, lo: int, hi: int, out: Array) -> None:
+    """``out[i - lo, t] = Σ_j B[j, t]²`` over the missing entries of the rows ``lo <= i < hi``, in float64."""
+    out[:] = 0.0
+    for i in range(lo, hi):
+        for p in range(indptr[i], indptr[i + 1]):
+            b = B[np.uintp(indices[p])]  # unsigned: an index that might be negative would be looked at
+            for t in range(b.size):
+                out[i - lo, t] += np.float64(b[t]) * np.float64(b[t])
+
+
+@kernel
+def impute(indptr: Array, indices: Array, B: Array, rows: Array, A: Array, before: Array, C: Array) -> float:
+    """Add to ``C[k]`` what the missing entries of the row ``rows[k]`` change by: ``Σ_j Δx̂_j B[j]``.
+
+    That is from ``before[k]`` to ``A[k]``; all are (b, r), with a row for each of ``rows``. Returns ``Σ Δx̂²``.
+    """
+    r = B.shape[1]
+    step = np.empty(r, B.dtype)
+    total = 0.0
+    for k in range(rows.size):
+        c = C[k]
+        for t in range(r):
+            step[t] = A[k, t] - before[k, t]
+        for p in range(indptr[rows[k]], indptr[rows[k] + 1]):
+            b = B[np.uintp(indices[p])]
+            rise = B.dtype.type(0)
+            for t in range(r):
+                rise += step[t] * b[t]
+            for t in range(r):
+                c[t] += rise * b[t]
+            total += np.float64(rise) * np.float64(rise)
+    return total
+
+
+@kernel
+def violations(A: Array, C: Array, G: Array, gone: Array, l1: float, l2: float, squares: Array) -> float:
+    """Add to ``squares`` (r,) the ``Σ ρ²`` of rows ``A``, for ``C`` imputed at ``A``; returns ``<A, A G - 2 C>``.
+
+    There the gradient is that of the observed entries alone. So must the curvature be, which bounds ``ρ``: ``gone``
+    (b, r) is what missing entries have of the diagonal of ``G`` (r, r).
+    """
+    b, r = A.shape
+    g = np.empty(r, A.dtype)
+    inner = 0.0
+    for k in range(b):
+        for t in range(r):
+            g[t] = -C[k, t]
+        for s in range(r):
+            for t in range(r):
+                g[t] += A[k, s] * G[s, t]
+        for t in range(r):
+            a, slope = np.float64(A[k, t]), np.float64(g[t])
+            inner += a * (slope - np.float64(C[k, t]))
+            slope += l1 + l2 * a
+            bound = (max(np.float64(G[t, t]) - gone[k, t], 0.0) + l2) * a
+            rho = slope if slope < bound else bound
+            squares[t] += rho * rho
+    return inner
 
 
 @kernel
