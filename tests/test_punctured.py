@@ -153,7 +153,6 @@ def test_measures_equal_their_definition(turned):
     with Team(1) as team:
         assert data.squared_error(A, B, team) == pytest.approx(((X - A @ B.T)[mask] ** 2).sum(), rel=1e-13)
         np.testing.assert_allclose(data.times(B, team), filled @ B, rtol=1e-12)
-        np.testing.assert_allclose(data.some_rows(rows).times(B, team) - filled[rows] @ B, 0, atol=1)
         some = data.some_rows(rows)
         expected = ((X - 0.5)[rows] ** 2)[mask[rows]].sum()
         half = np.full((4, 1), 0.5), np.ones((X.shape[1], 1))
@@ -238,10 +237,10 @@ def test_garbage_under_the_mask_changes_no_bit(dtype, solver):
 @solvers
 @dtypes
 def test_any_number_of_threads_gives_the_same_bits(dtype, solver):
-    X, mask, _, _ = problem(1500, 400, 8, share=0.05)
+    X, mask, _, _ = problem(1500, 500, 16, share=0.05)
     X = X.astype(dtype)
-    assert len(data_of(X, mask).slabs(8)) > 1
-    one, many = (fit(X, 8, solver, 4, mask=mask, random_state=0, n_threads=k) for k in (1, 3))
+    assert len(data_of(X, mask).slabs(16)) > 1
+    one, many = (fit(X, 16, solver, 3, mask=mask, random_state=0, n_threads=k) for k in (1, 3))
     assert np.array_equal(one.W, many.W)
     assert np.array_equal(one.H, many.H)
     assert np.array_equal(one.history.objective, many.history.objective)
