@@ -61,7 +61,7 @@ def test_few_missing_entries_are_punched_out():
     X, mask, _, _ = problem()
     assert isinstance(data_of(X, mask), Punctured)
     assert isinstance(data_of(X, np.ones_like(mask)), Dense)
-    assert isinstance(data_of(X, np.random.default_rng(0).random(X.shape) < 0.3), Observed)
+    assert isinstance(data_of(X, np.random.default_rng(0).random(X.shape) < 0.5), Observed)
     assert isinstance(data_of(X, mask, degree=1.0), Observed)
     assert isinstance(data_of(X, mask, row_by_row=True), Observed)
     assert isinstance(missing.read(X, None, mask, mask * 1.5).data, Observed)
