@@ -1,4 +1,48 @@
-"""Dense, but for some missing entries."""
+r"""Dense, but for some missing entries: X is kept whole, with 0 at missing places, and a list of these.
+
+Where every row has its own Gram matrix, ``2 n r²`` flop of each row go into that. But of rows that miss few entries the
+matrices differ little from the one of complete rows, ``G = BᵀB``, and ``C = X B`` is a product like any other. Two
+ways make use of that:
+
+**Downdating.** ``G_i = G - Σ b_j b_jᵀ`` over what row i misses, in float64. These are the normal equations themselves,
+so any solver makes the steps that it would have made with the observed entries one by one. Where next to nothing of a
+diagonal would be left, the observed entries are summed instead.
+
+**Imputation.** With each missing entry at what the fit makes of it, ``x̂_ij = a_i · b_j``, the row is complete, and
+shares ``G`` with the others: ``C`` gains ``Σ x̂_ij b_j``. The objective of the filled row,
+
+.. math:: \tilde f(a) = f(a) + \tfrac12 Σ_{j\ \text{missing}} (a · b_j - x̂_ij)^2,
+
+lies above the true one and meets it, gradient included, where ``a`` is now. So what lowers it lowers ``f``, by
+``½ Σ Δx̂²`` more. HALS that is free to choose its sweeps makes them in three rounds, and imputes afresh before each: so
+a half-step ends about where sweeps of the row's own equations would. (One round takes more iterations, and meets a
+tolerance on the KKT residual at up to twice the objective.) The residual reported is that of ``f``, by the gradient
+at hand and the row's own curvature. Rows that miss most of what a component has in B would be long in coming: they
+are downdated, and so are all where the solver has no such freedom.
+
+Milliseconds of one thread for an iteration, float64, and iterations to a KKT residual of 1e-3 from the same start:
+
+================  =======  ================  ============  ============
+shape, rank       missing  one by one        downdated     imputed
+================  =======  ================  ============  ============
+500×300, 10       1 %      6.7 (14)          1.6 (14)      1.0 (14)
+500×300, 10       5 %      7.3 (15)          1.8 (15)      1.1 (14)
+500×300, 10       30 %     6.5 (19)          3.2 (19)      3.2 (16)
+500×300, 10       50 %     5.8 (13)          5.7 (13)      5.8 (13)
+2000×1000, 20     1 %      159 (20)          26 (20)       10 (18)
+2000×1000, 20     5 %      153 (16)          30 (16)       14 (17)
+2000×1000, 20     30 %     116 (16)          85 (16)       48 (13)
+2000×1000, 20     50 %     89 (13)           138 (13)      134 (13)
+4096×400, 40      5 %      410               87 (21)       32 (26)
+4096×400, 40      30 %     303 (18)          243 (18)      78 (17)
+4096×400, 40      40 %     284 (15)          313 (15)      96 (14)
+================  =======  ================  ============  ============
+
+References
+----------
+Zhang, Wang, Ford and Makedon, "Learning from incomplete ratings using non-negative matrix factorization", SDM 2006
+(imputation as an EM algorithm).
+"""
 
 from __future__ import annotations
 
