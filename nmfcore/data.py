@@ -292,7 +292,7 @@ class Sparse(_Complete):
         return Sparse(self.indptr, self.indices, values, self.shape)
 
     def some_rows(self, rows: Array) -> Sparse:
-        indptr, origin = _entries_of(self.indptr, rows)
+        indptr, origin = entries_of(self.indptr, rows)
         return Sparse(indptr, self.indices[origin], self.values[origin], (rows.size, self.shape[1]))
 
     def astype(self, dtype: np.dtype[Any]) -> Sparse:
@@ -437,7 +437,7 @@ class Observed:
 
     def some_rows(self, rows: Array) -> Observed:
         indptr, indices, values, weights = self.arrays
-        indptr, origin = _entries_of(indptr, rows)
+        indptr, origin = entries_of(indptr, rows)
         weights = weights[origin] if weights.size else weights
         shape = (rows.size, self.shape[1])
         return Observed(indptr, indices[origin], values[origin], weights, shape, self.weight_shift)
@@ -524,7 +524,7 @@ def _cut_by_entries(indptr: Array, count: int) -> list[Slab]:
     return [(int(lo), int(hi)) for lo, hi in pairwise(cuts)]
 
 
-def _entries_of(indptr: Array, rows: Array) -> tuple[Array, Array]:
+def entries_of(indptr: Array, rows: Array) -> tuple[Array, Array]:
     """Of some rows: their ``indptr``, and where each of their entries is stored."""
     lengths = np.diff(indptr)[rows]
     starts = np.concatenate(([0], np.cumsum(lengths))).astype(indptr.dtype)

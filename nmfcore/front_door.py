@@ -255,10 +255,11 @@ def transform(f: Factorization, X: object, mask: object, weights: object, n_thre
     """:meth:`nmfcore.Factorization.transform`."""
     loss, beta = validation.beta(f.settings["loss"])
     rule, float64 = f.settings["missing_values"], np.dtype(np.float64)  # normal equations square what is lost
-    if validation.is_sparse(X) or rule != "unstored":
-        scaled = missing.read(X, rule, mask, weights, float64, least_rows=0, may_be_empty=True, degree=beta)
-    else:  # a model of sparse ratings, asked about dense rows: what is not observed has no other sign than NaN
-        scaled = missing.read(X, np.nan, mask, weights, float64, least_rows=0, may_be_empty=True, degree=beta)
+    if not validation.is_sparse(X) and rule == "unstored":
+        rule = np.nan  # a model of sparse ratings, asked about dense rows: there is no other sign of what is missing
+    scaled = missing.read(
+        X, rule, mask, weights, float64, least_rows=0, may_be_empty=True, degree=beta, row_by_row=True
+    )
     if scaled.data.shape[1] != f.H.shape[1]:
         raise ValueError(f"X has {scaled.data.shape[1]} features, but the factorization expects {f.H.shape[1]}.")
     _check_zeros(scaled.data, loss, beta)

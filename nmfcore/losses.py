@@ -28,6 +28,7 @@ from nmfcore._types import Array
 from nmfcore.data import Data
 from nmfcore.kernels import factors
 from nmfcore.parallel import Slab, Team
+from nmfcore.punctured import DowndatedGrams
 from nmfcore.solvers.base import Penalty, Step
 from nmfcore.stopping import kkt_residual, relative_kkt
 
@@ -147,6 +148,9 @@ class Quadratics:
     def move(
         self, solver: Any, A: Array, lo: int, hi: int, penalty: Penalty, sweeps: int, out: Array, tally: Array
     ) -> None:
+        if isinstance(self.normal, DowndatedGrams):
+            self.normal.move(solver, A, lo, hi, penalty, sweeps, out, tally)
+            return
         for start, stop, C, G in self.normal.blocks(lo, hi):
             own = penalty.rows(slice(start, stop))
             solver.update(A[start:stop], C, G, own, sweeps, out[start:stop], tally)

@@ -15,6 +15,7 @@ import numpy as np
 from nmfcore import validation
 from nmfcore._types import Array
 from nmfcore.data import Data, Dense, Observed, Sparse
+from nmfcore.punctured import Punctured, nearly_complete
 from nmfcore.scale import Scale
 from nmfcore.validation import Compressed
 
@@ -59,6 +60,7 @@ def read(
     least_rows: int = 1,
     may_be_empty: bool = False,
     degree: float = 2.0,
+    row_by_row: bool = False,
 ) -> Scaled:
     """Check ``X`` and store the entries that count.
 
@@ -78,6 +80,9 @@ def read(
         Whether a matrix without a single observed entry is allowed.
     degree : float
         That of the loss, β.
+    row_by_row : bool
+        Whether each row must come out to the bit as it would alone: then how X is stored may not depend on how much
+        the other rows miss.
 
     Raises
     ------
@@ -85,15 +90,16 @@ def read(
         With the rule, the first offending entry and a remedy.
     """
     rule = check_rule(missing_values)
+    may_puncture = degree == 2.0 and not row_by_row
     if validation.is_sparse(X):
-        data = _read_sparse(X, rule, mask, weights, dtype, name)
+        data = _read_sparse(X, rule, mask, weights, dtype, name, may_puncture)
     else:
         if rule == "unstored":
             raise ValueError(
                 f"missing_values='unstored' is for sparse {name}, and this is {type(X).__name__}. "
                 "For dense data use np.nan, 0, or mask=."
             )
-        data = _read_dense(X, rule, mask, weights, dtype, name, least_rows)
+        data = _read_dense(X, rule, mask, weights, dtype, name, least_rows, may_puncture)
     validation.check_size(data.shape, name, least_rows)
     if data.n_entries == 0 and not may_be_empty:
         raise ValueError(f"No observed entries: every entry of {name} is missing, so there is nothing to fit.")
@@ -111,6 +117,7 @@ def _read_dense(
     dtype: np.dtype[Any] | None,
     name: str,
     least_rows: int,
+    may_puncture: bool,
 ) -> Data:
     observed: Array | None = None
     if isinstance(X, np.ma.MaskedArray):
@@ -131,6 +138,10 @@ def _read_dense(
     if observed is None or (unit and observed.all()):
         validation.check_values(array, name, remedy=NAN_REMEDY)
         return Dense(array)
+    if unit and may_puncture and nearly_complete(int(observed.sum()), array.shape):
+        array = np.where(observed, array, array.dtype.type(0))
+        validation.check_values(array, name, remedy=NAN_REMEDY)
+        return Punctured.of(array, observed)
     rows, columns = np.nonzero(observed)
     indptr = np.concatenate(([0], np.cumsum(observed.sum(axis=1)))).astype(np.int64)
     values = array[rows, columns]
@@ -174,7 +185,9 @@ def _weights(weights: object, shape: tuple[int, ...]) -> Array:
 # ---- sparse -------------------------------------------------------------------------------------------------
 
 
-def _read_sparse(X: Any, rule: Any, mask: object, weights: object, dtype: np.dtype[Any] | None, name: str) -> Data:
+def _read_sparse(
+    X: Any, rule: Any, mask: object, weights: object, dtype: np.dtype[Any] | None, name: str, may_puncture: bool
+) -> Data:
     incomplete = rule is not None or mask is not None or weights is not None
     X = validation.compressed(X, name, dtype, duplicates="error" if incomplete else "sum")
     if rule is not None and rule != "unstored" and np.isnan(rule) and not np.isnan(X.values).any():
@@ -193,17 +206,21 @@ def _read_sparse(X: Any, rule: Any, mask: object, weights: object, dtype: np.dty
     weight = None if weights is None else _looked_up(weights, X, "weights")
     if weight is not None:
         keep &= weight > 0
-    data = _observed(X, keep, weight, name)
+    data = _observed(X, keep, weight, name, may_puncture)
     # A mask that is true everywhere is no mask: then X is as sparse as it came.
     return Sparse(*stored) if isinstance(data, Dense) and X is not stored else data
 
 
-def _observed(X: Compressed, keep: Array, weight: Array | None, name: str) -> Data:
+def _observed(X: Compressed, keep: Array, weight: Array | None, name: str, may_puncture: bool) -> Data:
     rows, indices, values = X.rows[keep], X.indices[keep], X.values[keep]
     validation.check_values(values, name, lambda p: (rows[p], indices[p]), remedy=NAN_REMEDY)
     kept, weight_shift = _moderate_weights(np.ones(0) if weight is None else weight[keep], values.dtype)
     if values.size == X.shape[0] * X.shape[1] and not kept.size:
         return Dense(values.reshape(X.shape))
+    if may_puncture and not kept.size and nearly_complete(values.size, X.shape):
+        array, observed = np.zeros(X.shape, values.dtype), np.zeros(X.shape, bool)
+        array[rows, indices], observed[rows, indices] = values, True
+        return Punctured.of(array, observed)
     indptr = np.concatenate(([0], np.cumsum(np.bincount(rows, minlength=X.shape[0])))).astype(np.int64)
     return Observed(indptr, indices, values, kept, X.shape, weight_shift)
 

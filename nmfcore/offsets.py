@@ -5,8 +5,8 @@ ones, so that its column of W is an offset ``b`` of each row, and one whose colu
 a sum of non-negative parts, which centring would end; what all ratings have in common is part of both.
 
 A component of ones never moves, so the factors that do are ``A = [W, b]`` (m, r + 1) and ``B = [Hᵀ, c]`` (n, r + 1),
-alike for both half-steps. For the rows of ``A`` the problem is the usual one, with ``[Hᵀ, 1]`` in place of ``B`` and the
-offsets ``c`` taken off the values of each column; that is all this storage does. The offsets are penalised as the
+alike for both half-steps. For the rows of ``A`` the problem is the usual one, with ``[Hᵀ, 1]`` in place of ``B`` and
+the offsets ``c`` taken off the values of each column; that is all this storage does. The offsets are penalised as the
 rest of their factor is.
 
 References

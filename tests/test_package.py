@@ -27,6 +27,7 @@ LAYERS = [
     {"archive", "kernels", "parallel", "reference", "stopping"},
     {"data", "result", "validation"},
     {"solvers", "starts"},
+    {"punctured"},
     {"losses", "scale"},
     {"solve", "transform"},
     {"missing"},

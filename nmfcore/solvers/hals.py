@@ -109,6 +109,11 @@ class HALS:
         """To meet a random H exactly is to commit W to it: fits that do so end in worse minima."""
         return GENTLE if self.sweeps == "auto" else 0
 
+    @property
+    def imputes(self) -> bool:
+        """Whether sweeps may be made with few missing entries imputed, instead of each row's own G."""
+        return self.sweeps == "auto"
+
     def sweeps_for(self, data: Data, r: int) -> int:
         """As given, or by the cost of the normal equations against that of a sweep (Gillis & Glineur, 4.1)."""
         if self.sweeps != "auto":
