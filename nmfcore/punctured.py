@@ -142,7 +142,7 @@ class DowndatedGrams:
         r = A.shape[1]
         impute = partial(punctured.impute, *self.data.missing, self.B, rows)
         tally[2 * r + 1] += impute(A, np.zeros_like(A), C)
-        tally[2 * r + 1] += punctured.violations(A, C, G[0], gone, *penalty, tally[:r])
+        tally[2 * r + 1] += punctured.violations(A, C, G[0], gone, penalty.l1, penalty.l2, tally[:r])
         before, first, each = A, 0.0, -(-sweeps // ROUNDS)
         out[:] = A
         for left in range(sweeps, 0, -max(each, 1)):
@@ -154,7 +154,7 @@ class DowndatedGrams:
             if fell <= PATIENCE * first:
                 break
             before, first = out.copy(), first or fell
-        punctured.violations(out, C, G[0], gone, *penalty, tally[r : 2 * r])
+        punctured.violations(out, C, G[0], gone, penalty.l1, penalty.l2, tally[r : 2 * r])
 
     def change(self, A: Array, Y: Array, l1: float, l2: float, lo: int, hi: int) -> float:
         """Exact change of the objective between two factors, from the products already made."""
@@ -166,6 +166,7 @@ class Punctured:
     """A dense matrix with 0 where an entry is missing, and where that is: ``missing`` is ``indptr`` and ``indices``."""
 
     weight_shift = 0
+    by_entries = False
 
     def __init__(self, dense: Dense, missing: tuple[Array, Array]) -> None:
         self.dense, self.missing = dense, missing
@@ -189,7 +190,10 @@ class Punctured:
     @property
     def counts(self) -> Array:
         """How many entries of each row are observed."""
-        return self.shape[1] - np.diff(self.missing[0])
+        return self.shape[1] - np.diff(self.missing[0]).astype(np.float64)
+
+    def by_component(self, of_W: Array, of_H: Array, ones_W: float, ones_H: float) -> tuple[Array, Array]:
+        return of_W, of_H
 
     @property
     def n_entries(self) -> int:
@@ -220,7 +224,7 @@ class Punctured:
         present[np.repeat(np.arange(self.shape[0]), np.diff(self.missing[0])), self.missing[1]] = False
         rows, columns = np.nonzero(present)
         X = self.dense.X if self.dense.along == "rows" else self.dense.X.T
-        indptr = np.concatenate(([0], np.cumsum(self.counts)))
+        indptr = np.concatenate(([0], np.cumsum(self.counts.astype(np.int64))))
         return Observed(indptr, columns.astype(np.int32), X[rows, columns], np.empty(0, self.dtype), self.shape)
 
     def rows(self, lo: int, hi: int, zeros: bool) -> Iterator[tuple[int, int, Rows]]:
