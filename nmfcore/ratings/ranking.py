@@ -12,13 +12,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nmfcore.parallel import WORTH_A_THREAD, Team, default_threads
+from nmfcore.parallel import LEAST_SLABS, WORTH_A_THREAD, Team, default_threads
 from nmfcore.ratings.ratings import Ratings
 
 Positions = NDArray[np.int64]
 
-BLOCK_BYTES = 2**25  # of results held at a time
-SLAB = 128  # users that share the copies of the items' factors; some twenty milliseconds for 60,000 items
+BLOCK_BYTES = 2**23  # of results held at a time
+LEAST_BLOCK = 32  # users, however long the lists
+SLAB, LEAST_SLAB = (
+    128,
+    16,
+)  # users that share the copies of the items' factors; some twenty milliseconds for 60,000 items
 
 
 class Recommendations(NamedTuple):
@@ -143,7 +147,7 @@ def best_items(
     indptr, indices = (np.zeros(W.shape[0] + 1, np.int64), np.empty(0, np.int64)) if seen is None else seen
     W, H, *shared = (frozen(array) for array in (W, H, columns, place, indptr, indices))
     n = min(n, columns.size)
-    step = max(1, BLOCK_BYTES // (n * 16) // SLAB) * SLAB
+    step = max(LEAST_BLOCK, BLOCK_BYTES // (n * 16) // SLAB * SLAB)
     with Team(default_threads() if n_threads is None else n_threads) as team:
         for start in range(0, users.size, step):
             stop = min(start + step, users.size)
@@ -164,8 +168,8 @@ def _room(k: int, n: int, dtype: Any) -> tuple[Positions, Positions, NDArray[Any
 
 def _slabs(users: int, work: float) -> list[tuple[int, int]]:
     """Slabs of users; one of all of them where a thread would not be worth it."""
-    step = SLAB if users * work > WORTH_A_THREAD else max(users, 1)
-    return [(lo, min(lo + step, users)) for lo in range(0, users, step)]
+    step = min(SLAB, max(LEAST_SLAB, users // LEAST_SLABS // 4 * 4)) if users * work > WORTH_A_THREAD else users
+    return [(lo, min(lo + step, users)) for lo in range(0, users, max(step, 1))]
 
 
 def frozen(array: NDArray[Any]) -> NDArray[Any]:
