@@ -512,6 +512,10 @@ def test_titles_of_something_else(model_file: Path, tmp_path: Path, capsys: pyte
     path.write_text("id,title\nq1,One\n")
     assert main(["recommend", str(model_file), "--user", "7", "--titles", str(path)]) == 0
     assert "No item of the model has a title" in capsys.readouterr().out
+    assert main(["recommend", str(model_file), "--all", "--out", "-", "--titles", str(path)]) == 0
+    text = capsys.readouterr()
+    assert "No item of the model has a title" in text.err  # not among the values
+    assert text.out.startswith("user,item,rating\n")
 
 
 # Recommendations for all
@@ -565,6 +569,10 @@ def test_recommend_all_is_written_at_once_or_not_at_all(
     assert "interrupted. Nothing was written." in capsys.readouterr().err
     assert out.read_text() == "what was there before"
     assert list(tmp_path.iterdir()) == [out]
+    assert main(["recommend", str(model_file), "--all", "--out", "-"]) == 130
+    text = capsys.readouterr()
+    assert "What was written is not complete." in text.err
+    assert text.out.startswith("user,item,rating\n1,")
     nowhere = tmp_path / "nowhere" / "all.csv"
     assert f"{nowhere}: No such file" in error_of(["recommend", model_file, "--all", "--out", nowhere], capsys)
 

@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.out is not None and not arguments.all:
         raise ValueError("--out is where --all writes to: give both or neither")
     model = Recommender.load(arguments.model)
-    titles = titles_of(model, arguments.titles)
+    titles = titles_of(model, arguments.titles, sys.stderr if arguments.out == "-" else None)
     ratings = model.ratings_
     if arguments.all:
         write_all(model, arguments.out, arguments.n or 10, titles)
@@ -45,13 +45,13 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"  {invoked_as()} recommend {shlex.quote(arguments.model)} --user ID" + ("" if titles else " --titles FILE"))
 
 
-def titles_of(model: Recommender, path: str | None) -> dict[Any, str]:
-    """The titles of the model's items in a file, if one is given; says so if there is none."""
+def titles_of(model: Recommender, path: str | None, note: TextIO | None = None) -> dict[Any, str]:
+    """The titles of the model's items in a file, if one is given; says so, on the screen or in `note`, if none is."""
     if path is None:
         return {}
     titles = match_titles(model.ratings_.items, read_titles(path))
     if not titles:
-        print(f"(No item of the model has a title in {path}.)\n", file=sys.stderr)
+        print(f"(No item of the model has a title in {path}.)\n", file=note)
     return titles
 
 
@@ -61,7 +61,11 @@ def write_all(model: Recommender, out: str, n: int, titles: Mapping[Any, str]) -
     Predictions are written as they are, not brought into the range of the ratings, so that they tell the best apart.
     """
     if out == "-":
-        _write_csv(model, sys.stdout, n, titles)
+        try:
+            _write_csv(model, sys.stdout, n, titles)
+        except KeyboardInterrupt as interrupt:
+            interrupt.add_note("What was written is not complete.")
+            raise
         return
     with archive.replacing(out) as binary:
         text = io.TextIOWrapper(binary, encoding="utf-8", newline="")

@@ -119,7 +119,7 @@ def evaluate(
     >>> from nmfcore.datasets import planted_ratings
     >>> train, test = planted_ratings(200, 100, 6000).split(0.1, random_state=0)
     >>> result = evaluate(Recommender(rank=4, random_state=0).fit(train), test, k=5)
-    >>> result.n_ratings, result.k, 0 < result.recall < result.ndcg < 1
+    >>> result.n_ratings, result.k, 0 < result.ndcg < 1
     (600, 5, True)
     """
     from nmfcore import validation  # it loads numba, which reading ratings does without

@@ -210,7 +210,7 @@ def candidate_positions(ratings: Ratings, items: ArrayLike | None) -> Positions 
     if items is None:
         return None
     if isinstance(items, (set, frozenset)):
-        items = sorted(items)
+        items = list(items)
     positions: Positions = np.unique(np.atleast_1d(ratings.item_index(items)))
     return positions
 
