@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nmfcore.ratings.recommender import Recommender
 
 SLAB_RATINGS = 2**18  # test ratings predicted at once: some ten milliseconds
+BATCH_RATINGS = 2**19  # test ratings whose users are recommended to at once: tens of megabytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +134,12 @@ def evaluate(
     limits = model.rating_range_ if clip else (-math.inf, math.inf)
     threads = default_threads() if n_threads is None else validation.whole(n_threads, "n_threads", 1)
     rmse, mae = _errors(f.W, f.H, test, users, items, limits, threads)
-    rows, relevant = _relevant(test, users, items, threshold)
-    lists = best_items(f.W, f.H, rows, k, seen=(train.indptr, train.indices), n_threads=threads)
-    tally = _Tally(k, relevant, train.shape[1])
-    for block in lists:
-        tally.add(block)
-    return Evaluation(rmse, mae, *tally.means(), k, threshold, test.nnz, rows.size)
+    tally, seen = _Tally(k, train.shape[1]), (train.indptr, train.indices)
+    for lo, hi in _slabs(test, BATCH_RATINGS):
+        rows, relevant = _relevant(test, users, items, threshold, lo, hi)
+        for block in best_items(f.W, f.H, rows, k, seen=seen, n_threads=threads):
+            tally.add(block, *relevant)
+    return Evaluation(rmse, mae, *tally.means(), k, threshold, test.nnz, tally.n_users)
 
 
 def _positions(train: Ratings, test: Ratings) -> tuple[Positions, Positions]:
@@ -172,53 +173,60 @@ def _errors(
         kernels.error_sums(W, Ht, users, items, test.indptr, test.indices, test.data, *limits, unit, lo, hi, sums)
         return sums
 
-    wanted = np.arange(0, test.nnz + SLAB_RATINGS, SLAB_RATINGS)
-    ends = np.unique(np.append(np.searchsorted(test.indptr, wanted[1:-1]), (0, users.size)))
     with Team(n_threads) as team:
-        parts = team.map(work, [(int(lo), int(hi)) for lo, hi in itertools.pairwise(ends)])
+        parts = team.map(work, _slabs(test, SLAB_RATINGS))
     squares, sizes = np.sum(parts, axis=0) / test.nnz
     return unit * math.sqrt(squares), unit * float(sizes)
 
 
+def _slabs(test: Ratings, size: int) -> list[tuple[int, int]]:
+    """Slabs of rows with some ``size`` ratings each."""
+    inner = np.searchsorted(test.indptr, np.arange(size, test.nnz, size))
+    ends = np.unique(np.concatenate(([0], inner, [test.shape[0]])))
+    return [(int(lo), int(hi)) for lo, hi in itertools.pairwise(ends)]
+
+
 def _relevant(
-    test: Ratings, users: Positions, items: Positions, threshold: float
+    test: Ratings, users: Positions, items: Positions, threshold: float, lo: int, hi: int
 ) -> tuple[Positions, tuple[Positions, Positions]]:
-    """Users of the model with relevant test ratings, and their relevant items in compressed rows."""
-    kept = test.data >= threshold
+    """Of some rows of the test part, those with relevant ratings as users of the model; what these are, as CSR."""
+    part = slice(int(test.indptr[lo]), int(test.indptr[hi]))
+    kept = test.data[part] >= threshold
     before = np.concatenate(([0], np.cumsum(kept)))
-    counts = np.diff(before[test.indptr])
+    counts = np.diff(before[test.indptr[lo : hi + 1] - part.start])
     listed = np.flatnonzero(counts)
     # The model's order of items is that of the ids, as in the test part: rows stay ascending.
-    return users[listed], (np.concatenate(([0], np.cumsum(counts[listed]))), items[test.indices[kept]])
+    return users[lo + listed], (np.concatenate(([0], np.cumsum(counts[listed]))), items[test.indices[part][kept]])
 
 
 class _Tally:
     """Sums of the metrics over users, a block at a time."""
 
-    def __init__(self, k: int, relevant: tuple[Positions, Positions], n_items: int) -> None:
+    def __init__(self, k: int, n_items: int) -> None:
         self.k = k
-        self.indptr, self.indices = relevant
         self.n_items = n_items
+        self.n_users = 0
         self.sums = np.zeros(4)
         self.recommended = np.zeros(n_items, dtype=bool)
 
-    def add(self, block: Block) -> None:
+    def add(self, block: Block, indptr: Positions, indices: Positions) -> None:
+        """Count the lists of a block in, given all relevant items in compressed rows."""
         valid = block.valid
-        n_relevant = np.diff(self.indptr[block.lo : block.hi + 1])
+        n_relevant = np.diff(indptr[block.lo : block.hi + 1])
         # A user and an item as one number, ascending: a look-up for all users of the block together.
         keys = np.repeat(np.arange(n_relevant.size) * self.n_items, n_relevant)
-        keys += self.indices[self.indptr[block.lo] : self.indptr[block.hi]]
+        keys += indices[indptr[block.lo] : indptr[block.hi]]
         wanted = np.arange(n_relevant.size)[:, None] * self.n_items + block.items
         place = np.minimum(np.searchsorted(keys, wanted), keys.size - 1)
         hits = valid & (keys[place] == wanted)
         metrics = (ranked.precisions, ranked.recalls, ranked.ndcgs, ranked.average_precisions)
         self.sums += [metric(hits, n_relevant, self.k).sum() for metric in metrics]
         self.recommended[block.items[valid]] = True
+        self.n_users += n_relevant.size
 
     def means(self) -> tuple[float, float, float, float, float]:
         """Precision, recall, NDCG, MAP and coverage."""
-        n_users = self.indptr.size - 1
-        if n_users == 0:
+        if self.n_users == 0:
             return math.nan, math.nan, math.nan, math.nan, math.nan
-        precision, recall, ndcg, average = (self.sums / n_users).tolist()
+        precision, recall, ndcg, average = (self.sums / self.n_users).tolist()
         return precision, recall, ndcg, average, float(self.recommended.mean())
