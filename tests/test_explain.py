@@ -150,6 +150,13 @@ def test_offsets_are_printed() -> None:
     ]
 
 
+def test_many_features_share_a_line() -> None:
+    no = np.empty(0)
+    why = Explanation(1, 2, 8.25, np.append(np.ones(8), [0, 0.25]), 0.0, 0.0, np.empty(0, int), no, no, 0.0, 0, 8.25)
+    lines = str(why).split("\n")
+    assert lines[8:10] == ["     +1.000  feature 8", "     +0.250  other features"]
+
+
 def test_parts_are_split() -> None:
     parts = split_parts(np.array([[1, 2, 3, 4]], np.float32), 2)
     assert parts.features.tolist() == [[1, 2]]

@@ -133,11 +133,12 @@ def evaluate(
     users, items = _positions(train, test)
     limits = model.rating_range_ if clip else (-math.inf, math.inf)
     threads = default_threads() if n_threads is None else validation.whole(n_threads, "n_threads", 1)
-    rmse, mae = _errors(f.W, f.H, test, users, items, limits, threads)
+    W, H = frozen(f.W), frozen(f.H)
+    rmse, mae = _errors(W, H, test, users, items, limits, threads)
     tally, seen = _Tally(k, train.shape[1]), (train.indptr, train.indices)
     for lo, hi in _slabs(test, BATCH_RATINGS):
         rows, relevant = _relevant(test, users, items, threshold, lo, hi)
-        for block in best_items(f.W, f.H, rows, k, seen=seen, n_threads=threads):
+        for block in best_items(W, H, rows, k, seen=seen, n_threads=threads):
             tally.add(block, *relevant)
     return Evaluation(rmse, mae, *tally.means(), k, threshold, test.nnz, tally.n_users)
 
@@ -147,7 +148,9 @@ def _positions(train: Ratings, test: Ratings) -> tuple[Positions, Positions]:
     users, items = np.full(test.shape[0], -1), np.full(test.shape[1], -1)
     rated = np.flatnonzero(np.diff(test.indptr))
     users[rated] = train.user_index(test.users[rated])
-    rated = np.flatnonzero(np.bincount(test.indices, minlength=items.size))
+    listed = np.zeros(items.size, dtype=bool)
+    listed[test.indices] = True  # bincount would copy all of them first
+    rated = np.flatnonzero(listed)
     items[rated] = train.item_index(test.items[rated])
     return users, items
 
@@ -166,7 +169,7 @@ def _errors(
 
     # Squares of very large or small errors would leave the range of float64; a power of two changes no bit.
     unit = 2.0 ** math.frexp(float(test.data.max()))[1] if test.data.max() > 0 else 1.0
-    W, Ht = frozen(W), frozen(H.T)
+    Ht = frozen(H.T)
 
     def work(lo: int, hi: int) -> NDArray[np.float64]:
         sums = np.empty(2)

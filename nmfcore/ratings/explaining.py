@@ -27,6 +27,7 @@ from nmfcore.ratings.ratings import Ratings
 Matrix = NDArray[Any]
 Vector = NDArray[np.float64]
 WIDTH = 100  # of a line
+SHOWN = 8  # features that have a line of their own
 
 
 class SimilarItems(NamedTuple):
@@ -103,7 +104,9 @@ class Explanation:
         titles = titles or {}
         lines = [f"User {self.user}, item {_called(self.item, titles)}: predicted {self.score:.3f}"]
         order = np.argsort(-self.features, kind="stable")
-        lines += [f"  {self.features[t]:+9.3f}  feature {t + 1}" for t in order if self.features[t] > 0]
+        lines += [f"  {self.features[t]:+9.3f}  feature {t + 1}" for t in order[:SHOWN] if self.features[t] > 0]
+        if (self.features[order[SHOWN:]] > 0).any():
+            lines.append(f"  {self.features[order[SHOWN:]].sum():+9.3f}  other features")
         if self.user_offset or self.item_offset:
             lines += [
                 f"  {self.user_offset:+9.3f}  offset of the user",
