@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from nmfcore import datasets, plot, reference, solvers
+    from nmfcore import datasets, metrics, plot, reference, solvers
     from nmfcore.front_door import factorize
-    from nmfcore.ratings import Ratings, Recommender
+    from nmfcore.ratings import Ratings, Recommender, evaluate
     from nmfcore.result import Factorization, load
     from nmfcore.stopping import ConvergenceWarning, Status
     from nmfcore.warm import warmup
@@ -30,8 +30,10 @@ _HOME = {
     "Recommender": "nmfcore.ratings",
     "Status": "nmfcore.stopping",
     "datasets": "",
+    "evaluate": "nmfcore.ratings",
     "factorize": "nmfcore.front_door",
     "load": "nmfcore.result",
+    "metrics": "",
     "plot": "",
     "reference": "",
     "solvers": "",
@@ -45,8 +47,10 @@ __all__ = [
     "Recommender",
     "Status",
     "datasets",
+    "evaluate",
     "factorize",
     "load",
+    "metrics",
     "plot",
     "reference",
     "solvers",

@@ -1,4 +1,4 @@
-"""The command line: ``nmfcore demo``, ``nmfcore fit``, ``nmfcore recommend``; also ``python -m nmfcore``."""
+"""The command line: ``nmfcore demo``, ``fit``, ``recommend``, ``explain``, ``similar``; also ``python -m nmfcore``."""
 
 from __future__ import annotations
 
@@ -53,6 +53,10 @@ def _command(name: str) -> Callable[[argparse.Namespace], None]:
         from nmfcore.cli.demo import run
     elif name == "fit":
         from nmfcore.cli.fit import run
+    elif name == "explain":
+        from nmfcore.cli.explain import run
+    elif name == "similar":
+        from nmfcore.cli.explain import run_similar as run
     else:
         from nmfcore.cli.recommend import run
     return run
@@ -84,13 +88,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_fit(commands.add_parser("fit", help="fit a model to a file of ratings", description=_FIT))
     _add_recommend(commands.add_parser("recommend", help="recommend items with a fitted model", description=_RECOMMEND))
+    _add_explain(commands.add_parser("explain", help="show what a predicted rating is made of", description=_EXPLAIN))
+    _add_similar(commands.add_parser("similar", help="show items that are like another", description=_SIMILAR))
     return parser
 
 
 _FIT = """Fit a model to a file of ratings and write it to a file. The file has a user, an item and a rating on each
 line: MovieLens' u.data, ratings.dat and ratings.csv as they come, or any delimited text."""
 _RECOMMEND = """Show the items that a user has not rated, highest predicted rating first. Without --user: for the
-three most active users."""
+three most active users. With --all: for every user, as a file of comma-separated values with the columns user, item,
+rating (and title)."""
+_EXPLAIN = """Show the parts that add up to a predicted rating, and which of the user's own ratings they come from."""
+_SIMILAR = """Show the items that the same users like: by the cosine of their features, 1 for the same direction."""
 
 
 def _add_fit(parser: argparse.ArgumentParser) -> None:
@@ -103,6 +112,12 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="SHARE",
         help="first hold out this share, such as 0.1, and measure the error on it",
+    )
+    add(
+        "--evaluate",
+        action="store_true",
+        help="also measure what is recommended, by precision, recall, NDCG, MAP and coverage of the best 10 on the "
+        "share held out (--test; 0.1 if not given)",
     )
     add("--l2", type=float, metavar="X", help="penalty for each rating (default: 0.025 times the mean rating)")
     add("--seed", type=int, default=0, metavar="N", help="of the split and of the start (default: 0)")
@@ -119,9 +134,33 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
 def _add_recommend(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("model", metavar="MODEL", help="what `nmfcore fit` wrote")
-    add("--user", metavar="ID", help="a user id, as in the file of ratings")
-    add("-n", type=int, metavar="N", help="how many items (default: 10; without --user: 5)")
-    add("--titles", metavar="FILE", help="titles of the items: movies.csv, u.item, movies.dat")
+    who = parser.add_mutually_exclusive_group()
+    who.add_argument("--user", metavar="ID", help="a user id, as in the file of ratings")
+    who.add_argument("--all", action="store_true", help="every user, into a file")
+    add("--out", metavar="FILE", help="where to write them with --all, at once or not at all; - for the screen")
+    add("-n", type=int, metavar="N", help="how many items (default: 10; without --user and --all: 5)")
+    _add_titles(parser)
+
+
+def _add_explain(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="what `nmfcore fit` wrote")
+    add("--user", metavar="ID", required=True, help="a user id, as in the file of ratings")
+    add("--item", metavar="ID", required=True, help="an item id, as in the file of ratings")
+    add("-n", type=int, default=5, metavar="N", help="how many of the user's ratings to list (default: 5)")
+    _add_titles(parser)
+
+
+def _add_similar(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="what `nmfcore fit` wrote")
+    add("--item", metavar="ID", required=True, help="an item id, as in the file of ratings")
+    add("-n", type=int, default=10, metavar="N", help="how many items (default: 10)")
+    _add_titles(parser)
+
+
+def _add_titles(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--titles", metavar="FILE", help="titles of the items: movies.csv, u.item, movies.dat")
 
 
 if __name__ == "__main__":

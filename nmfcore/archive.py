@@ -33,7 +33,7 @@ from typing import IO, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FORMAT", "JSON", "VERSION", "Member", "read", "write"]
+__all__ = ["FORMAT", "JSON", "VERSION", "Member", "read", "replacing", "write"]
 
 FORMAT = "nmfcore"
 VERSION = 1
@@ -133,7 +133,7 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]], meta
     """
     members = {name: _writable(name, array) for name, array in arrays.items()}
     text = _encode(meta)
-    with _replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+    with replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, array in {"meta": np.frombuffer(text, np.uint8), **members}.items():
             # A ZipInfo of its own has a fixed date: the same model gives the same bytes.
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as stream:
@@ -179,7 +179,7 @@ def _plain(value: object, where: str) -> Any:
 
 
 @contextmanager
-def _replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """Open a temporary file that takes the place of `path` once it is complete and on the disk."""
     target = os.path.realpath(path)
     if os.path.exists(target) and not os.path.isfile(target):  # never replace a folder, or /dev/null

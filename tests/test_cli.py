@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import re
 import shutil
@@ -10,6 +12,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +21,11 @@ import pytest
 import nmfcore
 from nmfcore import Recommender
 from nmfcore.__main__ import main
-from nmfcore.cli import demo, fit
+from nmfcore.cli import demo, fit, recommend
 from nmfcore.cli.recommend import match_titles
 from nmfcore.cli.words import invoked_as
 from nmfcore.datasets import planted_ratings
+from nmfcore.ratings import ranking
 
 NMFCORE = [sys.executable, "-m", "nmfcore"]
 ENVIRONMENT = {**os.environ, "PYTHONWARNINGS": "error", "PYTHONUTF8": "1"}
@@ -508,6 +512,129 @@ def test_titles_of_something_else(model_file: Path, tmp_path: Path, capsys: pyte
     path.write_text("id,title\nq1,One\n")
     assert main(["recommend", str(model_file), "--user", "7", "--titles", str(path)]) == 0
     assert "No item of the model has a title" in capsys.readouterr().out
+    assert main(["recommend", str(model_file), "--all", "--out", "-", "--titles", str(path)]) == 0
+    text = capsys.readouterr()
+    assert "No item of the model has a title" in text.err  # not among the values
+    assert text.out.startswith("user,item,rating\n")
+
+
+# Recommendations for all
+
+
+def rows_of(text: str) -> list[list[str]]:
+    return list(csv.reader(io.StringIO(text)))
+
+
+def test_recommend_all(model_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, out = Recommender.load(model_file), tmp_path / "all.csv"
+    assert main(["recommend", str(model_file), "--all", "--out", str(out), "-n", "3"]) == 0
+    assert capsys.readouterr().out == f"{out}: 180 recommendations for 60 users.\n"
+    header, *rows = rows_of(out.read_text(encoding="utf-8"))
+    assert header == ["user", "item", "rating"]
+    expected = []
+    for user in model.ratings_.users.tolist():
+        items, ratings = model.recommend(user, 3)
+        expected += [[str(user), str(i), f"{r:.6g}"] for i, r in zip(items.tolist(), ratings.tolist(), strict=True)]
+    assert rows == expected
+    assert main(["recommend", str(model_file), "--all", "--out", "-", "-n", "3"]) == 0
+    assert capsys.readouterr().out == out.read_text(encoding="utf-8")
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_recommend_all_with_titles_and_ids_that_need_quotes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, titles, out = tmp_path / "m.npz", tmp_path / "t.csv", tmp_path / "o.csv"
+    ratings = nmfcore.Ratings.from_triplets(['a "b"', "c,d", "c,d"], ["x", "x", "y;é"], [4, 5, 3])
+    Recommender(rank=1, random_state=0).fit(ratings).save(model)
+    titles.write_text('id,title\ny;é,"Heat, 1995"\n', encoding="utf-8")
+    assert main(["recommend", str(model), "--all", "--out", str(out), "--titles", str(titles)]) == 0
+    assert capsys.readouterr().out == f"{out}: 1 recommendation for 2 users.\n"
+    header, row = rows_of(out.read_text(encoding="utf-8"))
+    assert header == ["user", "item", "rating", "title"]
+    assert row[:2] + row[3:] == ['a "b"', "y;é", "Heat, 1995"]
+
+
+def test_recommend_all_is_written_at_once_or_not_at_all(
+    model_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "all.csv"
+    out.write_text("what was there before")
+    real = ranking.best_items
+
+    def interrupted(*arguments: object, **options: object) -> Iterator[object]:
+        yield from real(*arguments, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recommend, "best_items", interrupted)
+    assert main(["recommend", str(model_file), "--all", "--out", str(out)]) == 130
+    assert "interrupted. Nothing was written." in capsys.readouterr().err
+    assert out.read_text() == "what was there before"
+    assert list(tmp_path.iterdir()) == [out]
+    assert main(["recommend", str(model_file), "--all", "--out", "-"]) == 130
+    text = capsys.readouterr()
+    assert "What was written is not complete." in text.err
+    assert text.out.startswith("user,item,rating\n1,")
+    nowhere = tmp_path / "nowhere" / "all.csv"
+    assert f"{nowhere}: No such file" in error_of(["recommend", model_file, "--all", "--out", nowhere], capsys)
+
+
+def test_recommend_all_errors(model_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--all needs --out" in error_of(["recommend", model_file, "--all"], capsys)
+    assert "--out is where --all" in error_of(["recommend", model_file, "--out", tmp_path / "x"], capsys)
+    assert "-n 0" in error_of(["recommend", model_file, "--all", "--out", tmp_path / "x", "-n", "0"], capsys)
+    with pytest.raises(SystemExit):
+        main(["recommend", str(model_file), "--all", "--user", "3", "--out", str(tmp_path / "x")])
+    assert list(tmp_path.iterdir()) == []
+
+
+# Explain, similar, evaluate
+
+
+def test_explain(model_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, titles = Recommender.load(model_file), tmp_path / "movies.csv"
+    assert main(["explain", str(model_file), "--user", "7", "--item", "9"]) == 0
+    assert capsys.readouterr().out == f"{model.explain(7, 9)}\n"
+    titles.write_text("movieId,title\n" + "".join(f"{i},Film {i}\n" for i in model.ratings_.items))
+    arguments = ["explain", str(model_file), "--user", "7", "--item", "9", "-n", "2", "--titles", str(titles)]
+    assert main(arguments) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("User 7, item 9 Film 9: predicted ")
+    listed = [int(item) for item in re.findall(r"rated \d: \d+ Film (\d+)$", text, re.M)]
+    assert listed == model.explain(7, 9, n=2).items.tolist()
+
+
+def test_similar(model_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, titles = Recommender.load(model_file), tmp_path / "movies.csv"
+    titles.write_text("movieId,title\n9,Film\n")
+    assert main(["similar", str(model_file), "--item", "9", "-n", "4", "--titles", str(titles)]) == 0
+    first, *rows = capsys.readouterr().out.rstrip().split("\n")
+    assert first == "Like item 9 Film:"
+    items, similarities = model.similar_items(9, 4)
+    expected = [[f"{s:.3f}", str(i), "(no", "title)"] for i, s in zip(items.tolist(), similarities, strict=True)]
+    assert [row.split() for row in rows] == expected
+
+
+def test_explain_and_similar_errors(model_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whose = ["--user", "7", "--item"]
+    assert "unknown item 999" in error_of(["explain", model_file, *whose, "999"], capsys)
+    assert "unknown user 999" in error_of(["explain", model_file, "--user", "999", "--item", "9"], capsys)
+    assert "unknown id 'x'" in error_of(["similar", model_file, "--item", "x"], capsys)
+    for command in (["explain", model_file, *whose, "9"], ["similar", model_file, "--item", "9"]):
+        assert "-n 0" in error_of([*command, "-n", "0"], capsys)
+    assert "No such file" in error_of(["similar", tmp_path / "absent.npz", "--item", "9"], capsys)
+
+
+def test_fit_and_evaluate(ratings_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["fit", str(ratings_file), "--rank", "2", "--out", str(tmp_path / "m.npz"), "--evaluate"]
+    assert main(arguments) == 0
+    text = capsys.readouterr().out
+    train, test = nmfcore.Ratings.from_csv(ratings_file).split(0.1, random_state=0)
+    found = nmfcore.evaluate(Recommender(rank=2, random_state=0).fit(train), test)
+    shown = (found.precision, found.recall, found.ndcg, found.map, found.coverage)
+    assert re.search(r" +".join(f"{value:.4f}" for value in shown) + r" +\d+\.\d\d$", text, re.M)
+    assert f"{found.n_users} users with a held-out rating of {found.threshold:.4g} (the mean) or more" in text
+    assert "Fitting to all 1,200 ratings, the held-out ones included.\n" in text
+    assert main([*arguments, "--test", "0.3"]) == 0
+    assert "Held out: 360 ratings" in capsys.readouterr().out
 
 
 # Real files

@@ -34,7 +34,7 @@ LAYERS = [
     {"compress", "warm"},
     {"front_door"},
     {"rank", "ratings", "sklearn"},
-    {"datasets", "plot"},
+    {"datasets", "metrics", "plot"},
     {"cli"},
     {"__main__"},
 ]

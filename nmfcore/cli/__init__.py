@@ -1,1 +1,1 @@
-"""The command line's three commands: each prints what it finds and says what it did."""
+"""The command line's commands: each prints what it finds and says what it did."""

@@ -16,16 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nmfcore.cli.words import count, invoked_as
-from nmfcore.ratings import GlobalMean, Ratings, Recommender, UserItemMeans, mae, rmse
+from nmfcore.ratings import GlobalMean, Ratings, Recommender, UserItemMeans, evaluate, mae, rmse
 from nmfcore.stopping import ConvergenceWarning
 
 Predict = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float64]]
+EVALUATED = 0.1  # held out for --evaluate where --test does not say
 SHOWN = (1, 2, 5, 10, 20, 50)  # iterations worth a line where there is no progress bar; then every hundredth
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Do what the command line asks."""
     model = Recommender(random_state=arguments.seed, **_settings(arguments))
+    if arguments.evaluate and arguments.test is None:
+        arguments.test = EVALUATED
     if arguments.test is not None and not 0 < arguments.test < 1:
         raise ValueError(f"--test {arguments.test:g}: the share to hold out is between 0 and 1, such as 0.1")
     folder = os.path.dirname(os.path.realpath(arguments.out))
@@ -36,7 +39,10 @@ def run(arguments: argparse.Namespace) -> None:
     _describe(arguments.ratings, ratings, time.perf_counter() - began)
     if arguments.test is not None:
         try:
-            _assess(model, *ratings.split(arguments.test, random_state=arguments.seed))
+            train, test = ratings.split(arguments.test, random_state=arguments.seed)
+            _assess(model, train, test)
+            if arguments.evaluate:
+                _assess_lists(model, test)
         except KeyboardInterrupt as interrupt:
             interrupt.add_note(f"It was the fit to the training part; {arguments.out} was not written.")
             raise
@@ -81,6 +87,18 @@ def _assess(model: Recommender, train: Ratings, test: Ratings) -> None:
         error = errors(predict, test, model.rating_range_)
         print(f"  {name:26} {error[0]:6.4f}  {error[1]:6.4f}  {seconds:8.2f}")
     print("  (predictions brought into the range of the ratings; less is better)")
+
+
+def _assess_lists(model: Recommender, test: Ratings) -> None:
+    """Print how good the recommendations are that the held-out ratings speak about."""
+    began = time.perf_counter()
+    found = evaluate(model, test)
+    print(f"\nHow good are recommendations? The best {found.k} of all items but those rated in training, for")
+    print(f"{count(found.n_users, 'user')} with a held-out rating of {found.threshold:.4g} (the mean) or more.\n")
+    names = (f"precision@{found.k}", f"recall@{found.k}", f"NDCG@{found.k}", f"MAP@{found.k}", "coverage", "seconds")
+    values = (found.precision, found.recall, found.ndcg, found.map, found.coverage)
+    print("  " + "".join(f"{name:>14}" for name in names))
+    print("  " + "".join(f"{value:14.4f}" for value in values) + f"{time.perf_counter() - began:14.2f}")
 
 
 def errors(predict: Predict, test: Ratings, limits: tuple[float, float]) -> tuple[float, float]:

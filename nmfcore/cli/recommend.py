@@ -1,16 +1,21 @@
-"""``nmfcore recommend``: the best of what a user has not rated."""
+"""``nmfcore recommend``: the best of what a user has not rated, or of what each user has not."""
 
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 import shlex
+import sys
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
+from nmfcore import archive
 from nmfcore.cli.words import count, invoked_as
 from nmfcore.ratings import Ratings, Recommender, parse_id, read_titles
+from nmfcore.ratings.ranking import best_items, table_of
 
 WIDTH = 100
 
@@ -19,13 +24,16 @@ def run(arguments: argparse.Namespace) -> None:
     """Do what the command line asks."""
     if arguments.n is not None and arguments.n < 1:
         raise ValueError(f"-n {arguments.n}: ask for 1 item or more")
+    if arguments.all and arguments.out is None:
+        raise ValueError("--all needs --out FILE to write to, or --out - for the screen")
+    if arguments.out is not None and not arguments.all:
+        raise ValueError("--out is where --all writes to: give both or neither")
     model = Recommender.load(arguments.model)
-    titles: dict[Any, str] = {}
-    if arguments.titles is not None:
-        titles = match_titles(model.ratings_.items, read_titles(arguments.titles))
-        if not titles:
-            print(f"(No item of the model has a title in {arguments.titles}.)\n")
+    titles = titles_of(model, arguments.titles, sys.stderr if arguments.out == "-" else None)
     ratings = model.ratings_
+    if arguments.all:
+        write_all(model, arguments.out, arguments.n or 10, titles)
+        return
     if arguments.user is not None:
         show(model, parse_id(arguments.user, ratings.users), arguments.n or 10, titles)
         return
@@ -37,6 +45,52 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"  {invoked_as()} recommend {shlex.quote(arguments.model)} --user ID" + ("" if titles else " --titles FILE"))
 
 
+def titles_of(model: Recommender, path: str | None, note: TextIO | None = None) -> dict[Any, str]:
+    """The titles of the model's items in a file, if one is given; says so, on the screen or in `note`, if none is."""
+    if path is None:
+        return {}
+    titles = match_titles(model.ratings_.items, read_titles(path))
+    if not titles:
+        print(f"(No item of the model has a title in {path}.)\n", file=note)
+    return titles
+
+
+def write_all(model: Recommender, out: str, n: int, titles: Mapping[Any, str]) -> None:
+    """Write the recommendations for every user, a block of users at a time; the file is there at the end or not at all.
+
+    Predictions are written as they are, not brought into the range of the ratings, so that they tell the best apart.
+    """
+    if out == "-":
+        try:
+            _write_csv(model, sys.stdout, n, titles)
+        except KeyboardInterrupt as interrupt:
+            interrupt.add_note("What was written is not complete.")
+            raise
+        return
+    with archive.replacing(out) as binary:
+        text = io.TextIOWrapper(binary, encoding="utf-8", newline="")
+        lines = _write_csv(model, text, n, titles)
+        text.flush()
+        text.detach()  # the file is closed by who opened it
+    print(f"{out}: {count(lines, 'recommendation')} for {count(model.ratings_.shape[0], 'user')}.")
+
+
+def _write_csv(model: Recommender, file: TextIO, n: int, titles: Mapping[Any, str]) -> int:
+    ratings, f = model.ratings_, model.factorization_
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["user", "item", "rating"] + (["title"] if titles else []))
+    rows, lines = np.arange(ratings.shape[0]), 0
+    for block in best_items(f.W, f.H, rows, n, seen=(ratings.indptr, ratings.indices)):
+        table = table_of(ratings, rows, block)
+        items = table.items.tolist()
+        columns: list[Iterable[Any]] = [table.users.tolist(), items, (f"{x:.6g}" for x in table.ratings.tolist())]
+        if titles:
+            columns.append(titles.get(item, "") for item in items)
+        writer.writerows(zip(*columns, strict=True))
+        lines += len(table)
+    return lines
+
+
 def show(model: Recommender, user: int | str, n: int, titles: Mapping[Any, str]) -> None:
     """Print what a user thinks best of, and the best of the rest with the rating predicted."""
     ratings = model.ratings_
@@ -45,7 +99,7 @@ def show(model: Recommender, user: int | str, n: int, titles: Mapping[Any, str])
     own = ratings.data[ratings.indptr[row] : ratings.indptr[row + 1]]
     print(f"User {user}: {count(own.size, 'rating')}" + (f", mean {own.mean():.2f}" if own.size else ""))
     if own.size:
-        print(_shortened(f"  rated highest: {'; '.join(_best_rated(ratings, row, titles))}"))
+        print(shortened(f"  rated highest: {'; '.join(_best_rated(ratings, row, titles))}"))
     if not items.size:
         print("  has rated every item: there is nothing left to recommend")
         return
@@ -53,7 +107,7 @@ def show(model: Recommender, user: int | str, n: int, titles: Mapping[Any, str])
     print(f"  {'predicted':>9}  {'item':{width if titles else 0}}" + ("  title" if titles else ""))
     for item, rating in zip(items.tolist(), np.clip(predicted, *model.rating_range_), strict=True):
         title = f"  {titles.get(item, '(no title)')}" if titles else ""
-        print(_shortened(f"  {rating:9.2f}  {item!s:{width}}{title}".rstrip()))
+        print(shortened(f"  {rating:9.2f}  {item!s:{width}}{title}".rstrip()))
 
 
 def _best_rated(ratings: Ratings, row: int, titles: Mapping[Any, str]) -> Iterable[str]:
@@ -63,7 +117,8 @@ def _best_rated(ratings: Ratings, row: int, titles: Mapping[Any, str]) -> Iterab
         yield f"{titles.get(item, item)} ({rating:g})"
 
 
-def _shortened(line: str) -> str:
+def shortened(line: str) -> str:
+    """Return the line, cut where a terminal would break it."""
     return line if len(line) <= WIDTH else line[: WIDTH - 3] + "..."
 
 

@@ -27,13 +27,16 @@ import dataclasses
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Self
+from typing import Any, Self, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nmfcore import archive, result
+from nmfcore.ratings import explaining, ranking
 from nmfcore.ratings.baselines import UserItemMeans
+from nmfcore.ratings.explaining import Explanation, SimilarItems
+from nmfcore.ratings.ranking import Recommendations
 from nmfcore.ratings.ratings import Ratings
 from nmfcore.result import Factorization
 
@@ -47,21 +50,6 @@ MEMBERS = result.MEMBERS | {
     "indices": archive.Member(1, "i"),
     "ratings": archive.Member(1, "f"),
 }
-
-
-class Recommendations(NamedTuple):
-    """Items and the ratings predicted for them, best first.
-
-    Attributes
-    ----------
-    items : ndarray, shape (k,)
-        The caller's ids.
-    ratings : ndarray of float64, shape (k,)
-        Predictions, not clipped.
-    """
-
-    items: NDArray[Any]
-    ratings: NDArray[np.float64]
 
 
 @dataclass(eq=False)
@@ -245,40 +233,130 @@ class Recommender:
         predicted = f.predict(ratings.user_index(users), ratings.item_index(items))
         return (np.clip(predicted, *self.rating_range_) if clip else predicted)[()]
 
-    def recommend(self, user: int | str, n: int = 10, exclude_seen: bool = True) -> Recommendations:
+    @overload
+    def recommend(
+        self, users: int | str, n: int = 10, exclude_seen: bool = True, items: ArrayLike | None = None
+    ) -> Recommendations: ...
+
+    @overload
+    def recommend(
+        self, users: ArrayLike | None = None, n: int = 10, exclude_seen: bool = True, items: ArrayLike | None = None
+    ) -> Any: ...
+
+    def recommend(
+        self, users: ArrayLike | None = None, n: int = 10, exclude_seen: bool = True, items: ArrayLike | None = None
+    ) -> Any:
         """The items with the highest predicted ratings.
+
+        Memory is taken for the answer and a block of it, never for users x items.
 
         Parameters
         ----------
-        user : id
-            Who it is for.
+        users : id, or array-like of ids, shape (k,), optional
+            Who it is for; everybody if not given.
         n : int
-            How many; fewer come back if fewer are left.
+            How many for each; fewer come back if fewer are left.
         exclude_seen : bool
             Leave out what the user has rated.
+        items : array-like of ids, optional
+            Recommend only these; one that is given twice counts once.
 
         Returns
         -------
         Recommendations
-            ``items, ratings``, best first; equal predictions in the order of the items.
+            For one id: ``items, ratings``, best first; equal predictions in the order of the items.
+        RecommendationTable or pandas.DataFrame
+            For others: the columns ``users, items, ratings, ranks``, in the order of the users given. Where pandas has
+            been imported, a DataFrame with the columns user, item, rating.
 
         Raises
         ------
         KeyError
-            If the user is not known.
-        """
-        from nmfcore import validation
+            If a user or an item is not known; the message names it.
+        ValueError
+            If n is less than 1.
 
-        n = validation.whole(n, "n", 1)
+        Examples
+        --------
+        >>> from nmfcore.datasets import planted_ratings
+        >>> model = Recommender(rank=2, random_state=0).fit(planted_ratings(30, 20, 200))
+        >>> found = model.recommend([3, 4], n=2, items=[1, 2, 3, 5, 8, 13])
+        >>> len(found)
+        4
+        """
         ratings, f = self._fitted()
-        row = ratings.user_index(user)
-        scores = f.W[row] @ f.H
-        candidates = np.arange(scores.size)
-        if exclude_seen:
-            seen = ratings.indices[ratings.indptr[row] : ratings.indptr[row + 1]]
-            candidates = np.delete(candidates, seen)
-        best = candidates[np.argsort(-scores[candidates], kind="stable")[:n]]
-        return Recommendations(ratings.items[best], scores[best].astype(np.float64, copy=False))
+        return ranking.recommend(ratings, f.W, f.H, users, n, exclude_seen, items)
+
+    def similar_items(self, item: int | str, n: int = 10) -> SimilarItems:
+        """The items whose features point in the most similar direction.
+
+        Similarity is the cosine of the items' columns of H, offsets left out: two items are alike if the same users
+        like them, however much they are liked in all. It is never negative. Items that share no feature with this one
+        are not similar and do not come back; nor does anything if the item has no feature at all.
+
+        Parameters
+        ----------
+        item : id
+            Which; it is not among the answers.
+        n : int
+            How many; fewer come back if fewer are similar.
+
+        Returns
+        -------
+        SimilarItems
+            ``items, similarities``, most similar first; equal ones in the order of the items.
+
+        Raises
+        ------
+        KeyError
+            If the item is not known.
+        ValueError
+            If n is less than 1.
+
+        Examples
+        --------
+        >>> from nmfcore.datasets import planted_ratings
+        >>> model = Recommender(rank=2, random_state=0).fit(planted_ratings(30, 20, 200))
+        >>> items, similarities = model.similar_items(5, n=3)
+        >>> len(items), 5 in items
+        (3, False)
+        """
+        ratings, f = self._fitted()
+        return explaining.similar_items(ratings, f.H, self.rank, item, n)
+
+    def explain(self, user: int | str, item: int | str, n: int = 5) -> Explanation:
+        """The parts that add up to a predicted rating, and the user's own ratings behind them.
+
+        Parameters
+        ----------
+        user, item : id
+            Whose rating of what; it may be one that is known.
+        n : int
+            How many of the user's ratings to list, those with the largest contributions; the others are added up.
+
+        Returns
+        -------
+        Explanation
+            `print` shows it. How ratings contribute: :mod:`nmfcore.ratings.explaining`.
+
+        Raises
+        ------
+        KeyError
+            If the user or the item is not known.
+        ValueError
+            If n is less than 1.
+
+        Examples
+        --------
+        >>> from nmfcore.datasets import planted_ratings
+        >>> model = Recommender(rank=2, random_state=0).fit(planted_ratings(30, 20, 200))
+        >>> why = model.explain(3, 5)
+        >>> bool(abs(why.score - model.predict(3, 5)) < 1e-12)
+        True
+        """
+        ratings, f = self._fitted()
+        l2 = L2_PER_MEAN * ratings.mean() if self.l2 is None else self.l2
+        return explaining.explain(ratings, f.W, f.H, self.rank, user, item, n, l2=l2, prior=self.prior)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model and its ratings to a ``.npz`` file, at once or not at all; no pickle.
