@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from nmfcore import datasets, plot, reference, solvers
     from nmfcore.front_door import factorize
+    from nmfcore.rank import RankSelection, select_rank
     from nmfcore.ratings import Ratings, Recommender
     from nmfcore.result import Factorization, load
     from nmfcore.stopping import ConvergenceWarning, Status
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _HOME = {
     "ConvergenceWarning": "nmfcore.stopping",
     "Factorization": "nmfcore.result",
+    "RankSelection": "nmfcore.rank",
     "Ratings": "nmfcore.ratings",
     "Recommender": "nmfcore.ratings",
     "Status": "nmfcore.stopping",
@@ -34,6 +36,7 @@ _HOME = {
     "load": "nmfcore.result",
     "plot": "",
     "reference": "",
+    "select_rank": "nmfcore.rank",
     "solvers": "",
     "warmup": "nmfcore.warm",
 }
@@ -41,6 +44,7 @@ _HOME = {
 __all__ = [
     "ConvergenceWarning",
     "Factorization",
+    "RankSelection",
     "Ratings",
     "Recommender",
     "Status",
@@ -49,6 +53,7 @@ __all__ = [
     "load",
     "plot",
     "reference",
+    "select_rank",
     "solvers",
     "warmup",
 ]
