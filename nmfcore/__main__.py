@@ -53,6 +53,8 @@ def _command(name: str) -> Callable[[argparse.Namespace], None]:
         from nmfcore.cli.demo import run
     elif name == "fit":
         from nmfcore.cli.fit import run
+    elif name == "select-rank":
+        from nmfcore.cli.select_rank import run
     else:
         from nmfcore.cli.recommend import run
     return run
@@ -84,6 +86,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_fit(commands.add_parser("fit", help="fit a model to a file of ratings", description=_FIT))
     _add_recommend(commands.add_parser("recommend", help="recommend items with a fitted model", description=_RECOMMEND))
+    from nmfcore.cli import select_rank
+
+    select_rank.add_to(commands)
     return parser
 
 
