@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from nmfcore import datasets, metrics, plot, reference, solvers
     from nmfcore.front_door import factorize
+    from nmfcore.rank import RankSelection, select_rank
     from nmfcore.ratings import Ratings, Recommender, evaluate
     from nmfcore.result import Factorization, load
     from nmfcore.stopping import ConvergenceWarning, Status
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _HOME = {
     "ConvergenceWarning": "nmfcore.stopping",
     "Factorization": "nmfcore.result",
+    "RankSelection": "nmfcore.rank",
     "Ratings": "nmfcore.ratings",
     "Recommender": "nmfcore.ratings",
     "Status": "nmfcore.stopping",
@@ -36,6 +38,7 @@ _HOME = {
     "metrics": "",
     "plot": "",
     "reference": "",
+    "select_rank": "nmfcore.rank",
     "solvers": "",
     "warmup": "nmfcore.warm",
 }
@@ -43,6 +46,7 @@ _HOME = {
 __all__ = [
     "ConvergenceWarning",
     "Factorization",
+    "RankSelection",
     "Ratings",
     "Recommender",
     "Status",
@@ -53,6 +57,7 @@ __all__ = [
     "metrics",
     "plot",
     "reference",
+    "select_rank",
     "solvers",
     "warmup",
 ]

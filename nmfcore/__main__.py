@@ -57,6 +57,8 @@ def _command(name: str) -> Callable[[argparse.Namespace], None]:
         from nmfcore.cli.explain import run
     elif name == "similar":
         from nmfcore.cli.explain import run_similar as run
+    elif name == "select-rank":
+        from nmfcore.cli.select_rank import run
     else:
         from nmfcore.cli.recommend import run
     return run
@@ -90,6 +92,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_recommend(commands.add_parser("recommend", help="recommend items with a fitted model", description=_RECOMMEND))
     _add_explain(commands.add_parser("explain", help="show what a predicted rating is made of", description=_EXPLAIN))
     _add_similar(commands.add_parser("similar", help="show items that are like another", description=_SIMILAR))
+    from nmfcore.cli import select_rank
+
+    select_rank.add_to(commands)
     return parser
 
 

@@ -216,7 +216,9 @@ def factorize(
     run, scale = Run(), Scale()
     complete: Complete = _as_they_are
     try:
-        read = missing.read(X, missing_values, mask, weights, validation.float_dtype(dtype), degree=beta)
+        own = bool(offsets) or l2_scaling == "count"  # what each row has by itself
+        number = validation.float_dtype(dtype)
+        read = missing.read(X, missing_values, mask, weights, number, degree=beta, row_by_row=own)
         data, scale = read.data, read.scale
         _check_zeros(data, loss, beta)
         _check_rank(rank, data, init, W, H)

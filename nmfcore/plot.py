@@ -1,4 +1,4 @@
-"""Pictures of a fit: how it converged, and what the factors are.
+"""Pictures of a fit: how it converged, what the factors are, and how many of them held-out entries speak for.
 
 Every function draws on the Axes it is given or makes a figure of its own, returns what it drew on, shows nothing by
 itself and leaves matplotlib's settings alone. matplotlib is imported when the first picture is drawn.
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["convergence", "factors", "heatmap"]
+    from nmfcore.rank import RankSelection
+
+__all__ = ["convergence", "factors", "heatmap", "rank_selection"]
 
 # Okabe and Ito's colours, which the colour-blind can tell apart, without the yellow that is faint on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -232,6 +234,69 @@ def factors(
     heatmap(W, rows=rows, columns=components, title="W", fmt=fmt, ax=left)
     heatmap(W @ H, rows=[""] * m, columns=columns, title="W H", fmt=fmt, mark=mark, ax=product)
     return figure
+
+
+def rank_selection(selection: RankSelection, *, ax: Axes | None = None) -> Axes:
+    """Draw the errors of every rank that was tried: held out, with their standard errors, and on the entries fitted.
+
+    The rank chosen is marked. A dotted line shows how high an error the rule lets through; a faint dot is a fold. Ranks
+    that double are drawn on a logarithmic axis, and so are errors that fall to less than a twentieth.
+
+    Parameters
+    ----------
+    selection : RankSelection
+        What :func:`nmfcore.select_rank` returns.
+    ax : matplotlib Axes, optional
+        Where to draw; a new figure's by default.
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    ImportError
+        Without matplotlib.
+
+    Examples
+    --------
+    >>> import matplotlib; matplotlib.use("Agg")
+    >>> import nmfcore
+    >>> X = [[i + j % 3 + 1 for j in range(9)] for i in range(8)]
+    >>> ax = nmfcore.plot.rank_selection(nmfcore.select_rank(X, [1, 2, 3], random_state=0))
+    >>> ax.get_xlabel(), ax.get_ylabel()
+    ('rank', 'mean squared error per entry')
+    """
+    ax = ax if ax is not None else _pyplot().subplots()[1]
+    s, ranks = selection, selection.ranks
+    folds = np.broadcast_to(ranks[:, None], s.errors.shape)
+    ax.plot(folds, s.errors, ".", color=COLOURS[0], alpha=0.25, zorder=1)
+    bars: dict[str, Any] = {"color": COLOURS[0], "capsize": 3, "marker": "o", "markersize": 4, "zorder": 3}
+    held_out = ax.errorbar(ranks, s.mean, yerr=s.standard_error, label="held out ± std. error", **bars)
+    training = s.train_errors.mean(axis=1)
+    squares: dict[str, Any] = {"color": COLOURS[1], "linestyle": "--", "marker": "s", "markersize": 3, "zorder": 2}
+    (fitted,) = ax.plot(ranks, training, label="fitted", **squares)
+    shared, within = (s.allowance[0], "lowest + std. error") if s.rule == "one-standard-error" else (0.0, "lowest")
+    limit = ax.axhline(s.mean.min() + shared, color="0.4", linestyle=":", linewidth=1, label=within, zorder=0)
+    place = s.best, s.mean[ranks == s.best][0]
+    ring: dict[str, Any] = {"s": 140, "facecolors": "none", "edgecolors": COLOURS[6], "linewidths": 1.5, "zorder": 4}
+    chosen = ax.scatter(*place, label=f"chosen: {s.best}", **ring)
+    _rank_axis(ax, ranks)
+    lowest = min(float(s.errors.min()), float(training.min()))
+    if 0 < lowest < 0.05 * s.errors.max():
+        ax.set_yscale("log")
+    ax.set(xlabel="rank", ylabel=f"{s.measure} per entry")
+    ax.legend(handles=[held_out, fitted, chosen, limit])
+    return ax
+
+
+def _rank_axis(ax: Axes, ranks: Array) -> None:
+    """Ticks at ranks that were tried, a dozen at most; logarithmic where their distances grow with them."""
+    if len(ranks) > 2 and ranks[-1] - ranks[-2] >= 3 * (ranks[1] - ranks[0]):
+        ax.set_xscale("log", base=2)
+    shown = ranks[:: -(-len(ranks) // 12)]
+    ax.set_xticks(shown, [str(rank) for rank in shown])
+    ax.set_xticks([], minor=True)
 
 
 def _frame(i: int, j: int) -> Any:

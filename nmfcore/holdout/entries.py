@@ -1,0 +1,131 @@
+"""Held-out entries, the others staying with a mask or as what is stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nmfcore._types import Array
+from nmfcore.holdout.measure import AT_ONCE, Measure
+from nmfcore.holdout.sparse import CSR
+from nmfcore.result import Factorization
+from nmfcore.validation import Compressed
+
+
+def deal(n_entries: int, n_folds: int, test: float, rng: np.random.Generator) -> Array:
+    """Disjoint random sets (n_folds, size) of a share ``test`` of the positions ``0 <= p < n_entries``."""
+    size = int(test * n_entries * (1 + 1e-12))
+    if size < 1:
+        raise ValueError(
+            f"too few entries: {test:g} of the {n_entries} entries that count is less than one. "
+            f"Choose a larger test, up to 1 / n_folds = {1 / n_folds:g}, or fewer folds."
+        )
+    return rng.choice(n_entries, size=(n_folds, size), replace=False)
+
+
+def spare_the_last(line: Array, fold: Array, n_entries: Array, n_folds: int) -> Array:
+    """Which held-out entries may stay so: of a line whose entries are all in one fold, the first is given back.
+
+    Parameters
+    ----------
+    line, fold : ndarray of int (n_held_out,)
+        The row (or column) of each held-out entry, and its fold.
+    n_entries : ndarray of int (n_lines,)
+        How many entries of each line count, held out or not.
+    n_folds : int
+    """
+    key = line.astype(np.int64) * n_folds + fold
+    held_out = np.bincount(key, minlength=n_entries.size * n_folds).reshape(-1, n_folds)
+    lost = np.flatnonzero(held_out == np.maximum(n_entries, 1)[:, None])  # of a line, one fold at most
+    _, first = np.unique(key, return_index=True)
+    stays = np.ones(line.size, bool)
+    stays[first[np.isin(key[first], lost)]] = False
+    return stays
+
+
+@dataclass(frozen=True)
+class Entries:
+    """Held-out entries of a dense matrix, or of those that a sparse matrix stores."""
+
+    X: Array | Compressed
+    observed: Array | None  # of a dense X: where it counts; None for everywhere
+    weights: Array | None  # (m, n) for a dense X, one for each entry of a sparse one
+    held_out: tuple[Array, ...]  # flat positions in a dense X, positions among the entries of a sparse one
+    values: Array  # the entries that count
+    mean: float
+    test: float
+    kind: str = "entries"
+
+    def training(self, fold: int) -> dict[str, Any]:
+        """The part to fit, as arguments of :func:`nmfcore.factorize`."""
+        if not isinstance(self.X, Compressed):
+            mask = np.ones(self.X.shape, bool) if self.observed is None else self.observed.copy()
+            mask.reshape(-1)[self.held_out[fold]] = False
+            return {"X": self.X, "mask": mask, "weights": self.weights}
+        kept = np.ones(self.X.values.size, bool)
+        kept[self.held_out[fold]] = False
+        before = np.concatenate(([0], np.cumsum(kept, dtype=np.int64)))
+        shared = before[self.X.indptr], self.X.indices[kept]
+        X = CSR(*shared, self.X.values[kept], self.X.shape)
+        weights = None if self.weights is None else CSR(*shared, self.weights[kept], self.X.shape)
+        return {"X": X, "missing_values": "unstored", "weights": weights}
+
+    def weight(self, fold: int) -> float:
+        """What the entries of that part count, together."""
+        if self.weights is not None:
+            counted = self.weights if self.observed is None else self.weights[self.observed]
+            return float(counted.sum()) - float(self.weights.reshape(-1)[self.held_out[fold]].sum())
+        return float(self.values.size - self.held_out[fold].size)
+
+    def error(self, fold: int, f: Factorization, measure: Measure, n_threads: int | None) -> float:
+        """The mean error of ``f``, the fit to that part, on what was held out."""
+        held_out = self.held_out[fold]
+        step = max(1, AT_ONCE // f.rank)
+        total, count, largest = 0.0, 0.0, self.values.max()
+        for start in range(0, held_out.size, step):
+            p = held_out[start : start + step]
+            rows, columns, x = self._at(p)
+            errors = measure(x, np.minimum(f.predict(rows, columns), largest))
+            weights = np.ones(p.size) if self.weights is None else self.weights.reshape(-1)[p]
+            total, count = total + float((weights * errors).sum()), count + float(weights.sum())
+        return total / count
+
+    def _at(self, p: Array) -> tuple[Array, Array, Array]:
+        if not isinstance(self.X, Compressed):
+            return *np.divmod(p, self.X.shape[1]), self.X.reshape(-1)[p]
+        rows = np.searchsorted(self.X.indptr, p, side="right") - 1
+        return rows, self.X.indices[p], self.X.values[p]
+
+
+def make_entries(
+    X: Array | Compressed, observed: Array | None, weights: Array | None, n_folds: int, test: float, rng: Any
+) -> Entries:
+    """Deal the entries that count into folds."""
+    m, n = X.shape
+    if isinstance(X, Compressed):
+        values, where = X.values, None
+    else:
+        values = X.reshape(-1) if observed is None else X[observed]
+        where = None if observed is None else np.flatnonzero(observed)
+    places = deal(values.size, n_folds, test, rng)
+    fold = np.repeat(np.arange(n_folds), places.shape[1])
+    places = places.reshape(-1) if where is None else where[places.reshape(-1)]
+    if isinstance(X, Compressed):
+        rows, columns = np.searchsorted(X.indptr, places, side="right") - 1, X.indices[places]
+        totals = np.diff(X.indptr), np.bincount(X.indices, minlength=n)
+    else:
+        rows, columns = np.divmod(places, n)
+        totals = (np.full(m, n), np.full(n, m)) if observed is None else (observed.sum(axis=1), observed.sum(axis=0))
+    for axis in (0, 1):
+        stays = spare_the_last((rows, columns)[axis], fold, totals[axis], n_folds)
+        places, rows, columns, fold = places[stays], rows[stays], columns[stays], fold[stays]
+    held_out = tuple(np.sort(places[fold == k]) for k in range(n_folds))
+    for k, part in enumerate(held_out):
+        if not part.size:
+            raise ValueError(
+                f"too few entries: nothing can be held out in fold {k}, as every entry there is the last of its row "
+                "or column. Choose a larger test, fewer folds, or leave out rows and columns with one entry."
+            )
+    return Entries(X, observed, weights, held_out, values, float(values.mean(dtype=np.float64)), test)

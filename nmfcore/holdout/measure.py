@@ -1,0 +1,70 @@
+"""How wrong predictions are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nmfcore._types import Array
+from nmfcore.holdout.sparse import CSR, dense_rows
+
+AT_ONCE = 2**22  # numbers in a temporary: 32 MiB
+LEAST_SHARE = 1e-3  # of the mean entry: no x > 0 is predicted lower where a prediction of 0 would be infinitely wrong
+
+
+@dataclass(frozen=True)
+class Measure:
+    """The error of a prediction: the squared error under the Frobenius loss, else the divergence itself."""
+
+    beta: float
+    floor: float
+
+    def __call__(self, x: Array, predicted: Array) -> Array:
+        """The error of each entry, in float64."""
+        x, y, b = x.astype(np.float64), predicted.astype(np.float64), self.beta
+        if b == 2.0:
+            return np.asarray((x - y) ** 2)
+        y = self.lifted(x, y)
+        positive = x > 0
+        x1, y1 = (np.where(positive, a, 1.0) for a in (x, y))
+        if b == 1.0:
+            return np.where(positive, x1 * np.log(x1 / y1) - x1 + y1, y)
+        if b == 0.0:
+            return np.asarray(x1 / y1 - np.log(x1 / y1) - 1.0)  # no x is 0
+        if b < 1.0:
+            return np.where(positive, self._general(x1, y1), y**b / b)  # with b < 0, no x is 0, and no y
+        return self._general(x, y)
+
+    def _general(self, x: Array, y: Array) -> Array:
+        b = self.beta
+        return np.asarray((x**b + (b - 1.0) * y**b - b * x * y ** (b - 1.0)) / (b * (b - 1.0)))
+
+    def lifted(self, x: Array, y: Array) -> Array:
+        """Predictions, no lower than the floor where β <= 1 and x > 0."""
+        return np.where(x > 0, np.maximum(y, self.floor), y) if self.beta <= 1.0 else y
+
+
+def block_error(X: Array | CSR, W: Array, Ht: Array, measure: Measure) -> float:
+    """The sum of the errors of ``W Htᵀ`` over all cells of ``X``.
+
+    A sparse block too large to go through its zeros is summed over what is stored; what its zeros add follows from
+    sums over the factors, for the Frobenius and the Kullback-Leibler loss.
+    """
+    m, n = X.shape
+    if isinstance(X, CSR) and measure.beta in (1.0, 2.0) and m * n > AT_ONCE:
+        return _stored_error(X, W.astype(np.float64), Ht.astype(np.float64), measure)
+    step = max(1, AT_ONCE // max(n, 1))
+    return sum(float(measure(dense_rows(X, lo, lo + step), W[lo : lo + step] @ Ht.T).sum()) for lo in range(0, m, step))
+
+
+def _stored_error(X: CSR, W: Array, Ht: Array, measure: Measure) -> float:
+    rows = np.repeat(np.arange(X.shape[0]), np.diff(X.indptr))
+    step = max(1, AT_ONCE // W.shape[1])
+    total = 0.0
+    for lo in range(0, rows.size, step):
+        part = slice(lo, lo + step)
+        x, y = X.data[part].astype(np.float64), np.einsum("pt,pt->p", W[rows[part]], Ht[X.indices[part]])
+        total += float((x * (x - 2.0 * y)).sum() if measure.beta == 2.0 else (measure(x, y) - y).sum())
+    everywhere = (W.T @ W) * (Ht.T @ Ht) if measure.beta == 2.0 else W.sum(axis=0) * Ht.sum(axis=0)
+    return max(0.0, total + float(everywhere.sum()))
