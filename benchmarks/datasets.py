@@ -110,6 +110,11 @@ def movielens() -> Any:
     return scipy.sparse.csr_array(scipy.sparse.coo_array((rating, (user.astype(int) - 1, item.astype(int) - 1))))
 
 
+def movielens_1m() -> Any:
+    """ml-1m, in the order of the file (column by column): stored = observed."""
+    return scipy.sparse.coo_array(scipy.io.loadmat(folder() / "ml-1m" / "movielens1m.mat")["data"])
+
+
 def planted_ratings(n_users: int = 943, n_items: int = 1682, n_ratings: int = 100_000, seed: int = 0) -> Any:
     """Ratings of a planted taste, long-tailed in users and items: stored = observed."""
     rng = np.random.default_rng(seed)
