@@ -64,6 +64,8 @@ def _race(ratings: dict[str, Any]) -> str:
         "|---|--:|---|--:|---|--:|--:|--:|--:|--:|--:|---|",
     ]
     runs = ratings["runs"]
+    first = _median([r for r in runs if r["contender"] == "nmfcore"], "first", ".2f")
+    lines[0] += f" nmfcore's first call in a process, of one iteration, takes {first} s." if first else ""
     for case in (c for c in ratings["cases"] if c["settings"] is None):
         for name, peer in case["peers"].items():
             head = f"| {case['name']} | {case['rank']} | {name} "

@@ -83,8 +83,10 @@ def ours(job: dict[str, Any]) -> dict[str, Any]:
     train, held_out = read(Path(job["data"]))
     contender = ratings_contenders.Nmfcore(train, job["threads"])
     rank, seed, targets = job["rank"], job["seed"], job["targets"]
+    began = time.perf_counter()
+    contender.fit(rank, 0.0, 1, seed)
+    first = time.perf_counter() - began  # with the loading of compiled code
     if not targets:  # only fills Numba's cache on disk
-        contender.fit(rank, 0.0, 1, seed)
         return {"status": "ok"}
     curve: dict[str, list[float]] = {"seconds": [], "rmse": []}
     aside, began = 0.0, time.perf_counter()
@@ -101,7 +103,7 @@ def ours(job: dict[str, Any]) -> dict[str, Any]:
     rises = np.diff(fitted.history.objective)
     if (rises > 0).any():
         return {"status": "failed", "reason": f"the objective rises in iteration {1 + int(rises.argmax())}"}
-    result: dict[str, Any] = {"status": "ok", "curve": curve, "to": {}, "load": os.getloadavg()[0]}
+    result: dict[str, Any] = {"status": "ok", "first": first, "curve": curve, "to": {}, "load": os.getloadavg()[0]}
     for name, target in targets.items():
         n_iter = next((k for k, value in enumerate(curve["rmse"], 1) if value <= target), None)
         if n_iter is None:

@@ -126,6 +126,8 @@ def _heading(results: dict[str, Any]) -> str:
 def _seeds(results: dict[str, Any]) -> str:
     """How many seeds each group of cases has a target from."""
     counts: dict[str, int] = {}
+    if not results["cases"]:
+        return f"Seeds 0 to {results['settings']['seeds'] - 1}."
     for case in results["cases"]:
         seeds = [r["seed"] for r in pick(results["runs"], case["name"], case["peer"])]
         if seeds:
