@@ -51,7 +51,12 @@ def libmf(goal: float | None) -> Peer:
 
 
 def cmfrec(goal: float | None) -> Peer:
-    return Peer("cmfrec", (0.03, 0.05, 0.08), (15,), (15,), goal=goal)
+    """Its l2 is the best of a trial on this very split, which favours it.
+
+    RMSE after 15 iterations with l2 0.03, 0.05, 0.06, 0.08: .8522, .8451, .8450, .8502 for r = 16, and .8616, .8461,
+    .8443, .8470 for r = 32.
+    """
+    return Peer("cmfrec", (0.06,), (15,), (15,), goal=goal)
 
 
 SURPRISE = Peer("surprise", (0.06,), (50,), (50,), goal=80.0)

@@ -13,6 +13,8 @@ STYLE = {
     "surprise": ("#009E73", "D", ":"),
     "cornac": ("#CC79A7", "P", ":"),
 }
+KKT = 1e-4
+STEPS = (1, 2, 3, 5, 8, 12, 20, 30, 50, 80)  # iterations of ours that are listed, and marked in the figure
 Runs = list[dict[str, Any]]
 
 PUBLISHED = """\
@@ -42,7 +44,14 @@ def section(results: dict[str, Any]) -> str:
     ratings = results.get("ratings")
     if not ratings:
         return ""
-    parts = [_race(ratings), _defaults(ratings), _everyone(ratings), _contenders(ratings), PUBLISHED]
+    parts = [
+        _race(ratings),
+        _defaults(ratings),
+        _certificates(ratings),
+        _everyone(ratings),
+        _contenders(ratings),
+        PUBLISHED,
+    ]
     return "\n\n".join(["## Ratings: time to a held-out RMSE", *filter(None, parts)])
 
 
@@ -114,6 +123,20 @@ def _defaults(ratings: dict[str, Any]) -> str:
     return "\n".join(lines) if len(lines) > 4 else ""
 
 
+def _certificates(ratings: dict[str, Any]) -> str:
+    """What the gate has seen of nmfcore's own promises: a run whose objective rises is listed as failed."""
+    lines = []
+    for case in (c for c in ratings["cases"] if c["settings"] is None):
+        for run in _good(ratings["runs"], case["name"], "nmfcore")[:1]:
+            kkt = run["curve"]["kkt"]
+            there = next((k for k, value in enumerate(kkt, 1) if value <= KKT), None)
+            lines.append(
+                f"- {case['name']}: no rise of the objective in {len(kkt)} iterations; KKT residual "
+                + (f"{KKT:g} after {there}." if there else f"{min(kkt):.1e} at best, {KKT:g} not reached.")
+            )
+    return "\n".join(["### Certificates", "", *lines]) if lines else ""
+
+
 def _everyone(ratings: dict[str, Any]) -> str:
     lines = [
         "### Every setting",
@@ -130,7 +153,7 @@ def _everyone(ratings: dict[str, Any]) -> str:
                 continue
             if name == "nmfcore":
                 curve = good[0]["curve"]
-                steps = [k for k in (1, 2, 3, 5, 8, 12, 20, 30, 50, 80) if k <= len(curve["rmse"])]
+                steps = [k for k in STEPS if k <= len(curve["rmse"])]
                 said = [f"{curve['rmse'][k - 1]:.4f} after {k} ({curve['seconds'][k - 1]:.3g})" for k in steps]
                 lines.append(f"| {case['name']} | {name} | | {', '.join(said)} | {_median(good, 'peak_mb', '.0f')} |")
                 continue
@@ -172,19 +195,22 @@ def draw(results: dict[str, Any], out: Path, save: Any) -> None:
         ax.remove()
     handles: dict[str, Any] = {}
     for ax, case in zip(axes.flat, cases, strict=False):
-        best = []
+        curves = {}
         for name in (*case["peers"], "nmfcore"):
             for run in _good(ratings["runs"], case["name"], name)[:1]:
-                seconds, rmse = _curve(run)
+                seconds, rmse = curves[name] = _curve(run)
                 color, marker, line = STYLE.get(name, ("#666666", "*", ":"))
+                marked = [k - 1 for k in STEPS if k <= len(rmse)] if name == "nmfcore" else None
                 (handles[name],) = ax.semilogx(
                     seconds, rmse, color=color, marker=marker, linestyle=line, markersize=3.5, linewidth=1.2,
-                    markevery=max(1, len(rmse) // 12), label=name,
+                    markevery=marked, label=name,
                 )  # fmt: skip
-                best.append(min(rmse))
                 if "target" in run:
                     ax.axhline(run["target"], color=color, linewidth=0.7, alpha=0.6, zorder=0)
-        ax.set_ylim(min(best) - 0.004, max(best) + 0.06)
+        top = max(min(rmse) for _, rmse in curves.values()) + 0.06
+        shown = [s for seconds, rmse in curves.values() for s, value in zip(seconds, rmse, strict=True) if value <= top]
+        ax.set_xlim(0.8 * min(shown), 1.25 * max(shown))
+        ax.set_ylim(min(min(rmse) for _, rmse in curves.values()) - 0.004, top)
         ax.set_title(f"{case['name']}, r={case['rank']}", fontsize=9)
         ax.grid(True, which="major", color="0.92")
     figure.supxlabel("seconds", fontsize=9)

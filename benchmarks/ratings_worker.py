@@ -103,6 +103,8 @@ def ours(job: dict[str, Any]) -> dict[str, Any]:
     rises = np.diff(fitted.history.objective)
     if (rises > 0).any():
         return {"status": "failed", "reason": f"the objective rises in iteration {1 + int(rises.argmax())}"}
+    kkt = fitted.history.kkt.tolist()
+    curve["kkt"] = kkt[-len(curve["rmse"]) :]
     result: dict[str, Any] = {"status": "ok", "first": first, "curve": curve, "to": {}, "load": os.getloadavg()[0]}
     for name, target in targets.items():
         n_iter = next((k for k, value in enumerate(curve["rmse"], 1) if value <= target), None)
