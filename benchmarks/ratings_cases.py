@@ -47,7 +47,9 @@ class RatingsCase:
 
 
 def libmf(goal: float | None) -> Peer:
-    return Peer("libmf", (0.03, 0.05, 0.08), (20, 40, 60), (5, 10, 15, 20, 25, 30, 35, 40, 50, 60), MARGIN, goal)
+    return Peer(
+        "libmf", (0.03, 0.05, 0.08), (20, 40, 60), (5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 55, 60), MARGIN, goal
+    )
 
 
 def cmfrec(goal: float | None) -> Peer:

@@ -213,6 +213,7 @@ def draw(results: dict[str, Any], out: Path, save: Any) -> None:
         ax.set_ylim(min(min(rmse) for _, rmse in curves.values()) - 0.004, top)
         ax.set_title(f"{case['name']}, r={case['rank']}", fontsize=9)
         ax.grid(True, which="major", color="0.92")
+        ax.xaxis.set_minor_formatter("")  # where little more than a decade is shown they would overlap
     figure.supxlabel("seconds", fontsize=9)
     figure.supylabel("held-out RMSE (lines: the targets)", fontsize=9)
     figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=len(handles), frameon=False)
