@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from benchmarks import ratings_report
 from benchmarks.report import OURS, pick
 
 STYLE = {
@@ -22,7 +23,7 @@ FLOOR = 1e-6  # of the best objective known; what is closer is drawn there
 
 
 def draw(results: dict[str, Any], out: Path) -> None:
-    """``gap.svg``/``.png`` where there are trajectories, and ``profile.svg``/``.png``."""
+    """``gap.svg``/``.png`` where there are trajectories, ``profile.svg``/``.png``, and ``ratings.svg``/``.png``."""
     import matplotlib
 
     before = matplotlib.get_backend()
@@ -31,6 +32,7 @@ def draw(results: dict[str, Any], out: Path) -> None:
                                 "axes.spines.right": False, "savefig.dpi": 110}):  # fmt: skip
         _gap(results, out)
         _profile(results, out)
+        ratings_report.draw(results, out, _save)
     matplotlib.use(before)
 
 

@@ -103,3 +103,47 @@ def gate(
 def tolerance(dtype: Any) -> float:
     """How far an objective may be off, relatively."""
     return 1e-8 if np.dtype(dtype) == np.float64 else 1e-5
+
+
+class HeldOut:
+    """Held-out ratings, and the one prediction that is not the contenders' business.
+
+    A user or an item without a rating in the training part is predicted at the training mean, for everybody: some
+    libraries leave such rows undefined, and what they put there says nothing about their fit.
+    """
+
+    def __init__(self, train: Any, test: tuple[np.ndarray, np.ndarray, np.ndarray], clip: tuple[float, float]) -> None:
+        self.users, self.items, ratings = test
+        self.ratings, self.clip, self.shape = ratings.astype(np.float64), clip, train.shape
+        known = np.diff(train.indptr) > 0, np.bincount(train.indices, minlength=train.shape[1]) > 0
+        self.known = known[0][self.users] & known[1][self.items]
+        self.mean = float(train.data.mean(dtype=np.float64))
+
+    def rmse(self, W: Any, H: Any, level: float = 0.0, user: Any = None, item: Any = None) -> float:
+        """Of ``level + user_u + item_i + w_u · h_i``, clipped, in float64."""
+        W, Ht = np.asarray(W, dtype=np.float64), np.ascontiguousarray(np.asarray(H, dtype=np.float64).T)
+        predicted = np.full(self.ratings.shape, float(level))
+        step = max(1, BLOCK // W.shape[1])
+        for lo in range(0, predicted.size, step):
+            part = slice(lo, lo + step)
+            predicted[part] += np.einsum("pt,pt->p", W[self.users[part]], Ht[self.items[part]])
+        for offsets, index in ((user, self.users), (item, self.items)):
+            if offsets is not None:
+                predicted += np.asarray(offsets, dtype=np.float64)[index]
+        return self.score(predicted)
+
+    def score(self, predicted: Any) -> float:
+        clipped = np.clip(np.where(self.known, predicted, self.mean), *self.clip)
+        return float(np.sqrt(np.mean((clipped - self.ratings) ** 2)))
+
+    def judge(self, rank: int, W: Any, H: Any, *offsets: Any) -> tuple[float, str]:
+        """The RMSE, and what is wrong with these factors (nothing: "")."""
+        W, H = np.asarray(W), np.asarray(H)
+        if W.shape != (self.shape[0], rank) or H.shape != (rank, self.shape[1]):
+            return np.nan, f"factors of the wrong shape: {W.shape}, {H.shape}"
+        if not (np.isfinite(W).all() and np.isfinite(H).all()):
+            return np.nan, "factors that are not finite"
+        if W.min() < 0 or H.min() < 0:
+            return np.nan, "negative factors"
+        value = self.rmse(W, H, *offsets)
+        return value, "" if np.isfinite(value) else "predictions that are not finite"

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import worker
+from benchmarks import ratings_cases, ratings_race, worker
 from benchmarks.cases import GROUPS, Case, full, quick
 from benchmarks.contenders import CONTENDERS, DEFAULTS, Contender, find, nmfcore_has
-from benchmarks.datasets import HERE
+from benchmarks.launch import environment, launch
 from benchmarks.report import NOT_ASKED, write
 from nmfcore.parallel import default_threads
-
-THREAD_VARIABLES = (
-    *("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS"),
-    *("VECLIB_MAXIMUM_THREADS", "NUMBA_NUM_THREADS", "NMFCORE_NUM_THREADS"),
-)
 
 
 def main(argv: list[str]) -> int:
@@ -39,6 +31,9 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--threads", type=int, help="of every contender; as many as this process may use")
     parser.add_argument("--contender", nargs="+", default=[], metavar="MODULE:FUNCTION", help="race your own")
+    parser.add_argument(
+        "--python", nargs="+", default=[], metavar="NAME=PATH", help="the interpreter of a recommender's library"
+    )
     parser.add_argument("--timeout", type=float, default=900.0, help="seconds for one process")
     args = parser.parse_args(argv)
     if args.data:
@@ -46,12 +41,17 @@ def main(argv: list[str]) -> int:
     seeds = args.seeds or (1 if args.quick else 5)
     threads = args.threads or default_threads()
     extra = tuple(find(name) for name in args.contender)
-    chosen = [
-        case
-        for case in (quick() if args.quick else full())
-        if (not args.only or case.group in args.only) and (not args.cases or case.name in args.cases)
-    ]
-    if not chosen:
+    try:
+        pythons = ratings_race.parse_pythons(args.python)
+    except ValueError as error:
+        parser.error(str(error))
+
+    def wanted(case: Any) -> bool:
+        return (not args.only or case.group in args.only) and (not args.cases or case.name in args.cases)
+
+    chosen = [case for case in (quick() if args.quick else full()) if wanted(case)]
+    rated = [case for case in (ratings_cases.quick() if args.quick else ratings_cases.full()) if wanted(case)]
+    if not chosen and not rated:
         parser.error("no case of that name")
     results: dict[str, Any] = {
         "machine": machine(threads),
@@ -76,6 +76,15 @@ def main(argv: list[str]) -> int:
         results["runs"] += runs
         results["machine"] |= {"load_after": os.getloadavg(), "foreign": foreign.processors()}
         write(results, out)  # after every case: a long run that is broken off has something to show
+    if rated:
+        results["ratings"] = {"contenders": ratings_race.versions(pythons, threads, args.timeout)}
+        results["ratings"] |= {"cases": [], "runs": []}
+    for case in rated:
+        entry, runs = ratings_race.RatingsRace(case, seeds, threads, args.timeout, pythons, not args.quick).run()
+        results["ratings"]["cases"].append(entry)
+        results["ratings"]["runs"] += runs
+        results["machine"] |= {"load_after": os.getloadavg(), "foreign": foreign.processors()}
+        write(results, out)
     print((out / "table.md").read_text())
     return 0
 
@@ -85,9 +94,7 @@ class Race:
 
     def __init__(self, case: Case, folder: Path, seeds: int, threads: int, timeout: float, trace: bool) -> None:
         self.case, self.folder, self.seeds, self.timeout, self.trace = case, folder, seeds, timeout, trace
-        self.environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads))
-        path = os.environ.get("PYTHONPATH")
-        self.environment["PYTHONPATH"] = f"{HERE}{os.pathsep}{path}" if path else str(HERE)
+        self.environment = environment(threads)
         self.runs: list[dict[str, Any]] = []
 
     def run(self, extra: tuple[Contender, ...], others: int | None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -140,20 +147,10 @@ class Race:
         print(f"{self.case.name:18} seed {seed} {contender.name:18} {run['status']:7} {took}", flush=True)
 
     def job(self, contender: Contender, seed: int, **options: Any) -> dict[str, Any]:
-        case, out = self.case, self.folder / "out.json"
-        out.unlink(missing_ok=True)
-        job = {"contender": contender.name, "data": str(self.folder), "out": str(out), "seed": seed, **options}
+        case = self.case
+        job = {"contender": contender.name, "data": str(self.folder), "seed": seed, **options}
         job |= {"quick": not self.trace, "rank": case.rank, "loss": case.loss, "masked": case.masked}
-        (self.folder / "job.json").write_text(json.dumps(job))
-        command = [sys.executable, "-m", "benchmarks.worker", str(self.folder / "job.json")]
-        try:
-            done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=self.timeout)
-        except subprocess.TimeoutExpired:
-            return {"status": "failed", "reason": f"still running after {self.timeout:g} s"}
-        if done.returncode or not out.exists():
-            last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-            return {"status": "failed", "reason": last[:200]}
-        return dict(json.loads(out.read_text()))
+        return launch("benchmarks.worker", job, self.folder, self.environment, self.timeout)
 
 
 def order(take_part: list[Contender], peer: str, seeds: int) -> list[tuple[int, int, Contender]]:

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from benchmarks import ratings_report
 from benchmarks.cases import DEFAULTS_OBJECTIVE, DEFAULTS_TIME, GEOMETRIC_MEAN
 
 OURS = "nmfcore"
@@ -49,10 +50,22 @@ def together(runs: list[dict[str, Any]]) -> dict[str, Any]:
         again = {_who(r) for r in news}
         first["runs"] = [r for r in first["runs"] if _who(r) not in again] + news
         first["contenders"] |= more["contenders"]
+        _ratings_together(first, more)
         for key in ("load_before", "load_after", "foreign"):
             values = [m[key] for m in (first["machine"], more["machine"]) if m.get(key) is not None]
             first["machine"][key] = max(values, default=None)
     return first
+
+
+def _ratings_together(first: dict[str, Any], more: dict[str, Any]) -> None:
+    """A case of ratings is taken whole from the last race that had it: its contenders set each other's targets."""
+    if "ratings" not in more:
+        return
+    mine, theirs = first.setdefault("ratings", {"contenders": {}, "cases": [], "runs": []}), more["ratings"]
+    mine["contenders"] |= theirs["contenders"]
+    names = {case["name"] for case in theirs["cases"]}
+    mine["cases"] = [c for c in mine["cases"] if c["name"] not in names] + theirs["cases"]
+    mine["runs"] = [r for r in mine["runs"] if r["case"] not in names] + theirs["runs"]
 
 
 def _who(run: dict[str, Any]) -> tuple[str, str]:
@@ -90,15 +103,16 @@ def geometric_mean(values: Iterable[float]) -> float:
 
 
 def table(results: dict[str, Any]) -> str:
-    parts = (_heading, _targets, _defaults, _everyone, _contenders)
-    return "\n\n".join(part(results) for part in parts) + "\n"
+    parts = [_heading] + ([_targets, _defaults, _everyone, _contenders] if results["cases"] else [])
+    return "\n\n".join(filter(None, (part(results) for part in (*parts, ratings_report.section)))) + "\n"
 
 
 def _heading(results: dict[str, Any]) -> str:
     m, s = results["machine"], results["settings"]
     versions = ", ".join(f"{k} {v}" for k, v in m["versions"].items())
     before, after = m["load_before"][0], m.get("load_after", m["load_before"])[0]
-    loads = [r["load"] for r in results["runs"] if "load" in r]
+    timed = results["runs"] + results.get("ratings", {}).get("runs", [])
+    loads = [r["load"] for r in timed if "load" in r]
     return (
         f"{m['date']}. {m['cpu']}, {m['processors']} processors, {s['threads']} threads for everyone; {m['system']}, "
         f"Python {m['python']}; {versions}. {_seeds(results)} "
@@ -112,6 +126,8 @@ def _heading(results: dict[str, Any]) -> str:
 def _seeds(results: dict[str, Any]) -> str:
     """How many seeds each group of cases has a target from."""
     counts: dict[str, int] = {}
+    if not results["cases"]:
+        return f"Seeds 0 to {results['settings']['seeds'] - 1}."
     for case in results["cases"]:
         seeds = [r["seed"] for r in pick(results["runs"], case["name"], case["peer"])]
         if seeds:

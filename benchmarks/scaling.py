@@ -15,7 +15,7 @@ import numpy as np
 import scipy.sparse
 
 import nmfcore
-from benchmarks import worker
+from benchmarks import ratings_scaling, worker
 from benchmarks.cases import Case, full
 from benchmarks.datasets import planted_dense
 
@@ -28,12 +28,17 @@ SIZES = (1e6, 1e7, 1e8, 2e8)
 
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks scaling", description=__doc__)
-    parser.add_argument("--only", choices=("threads", "precision", "size"), nargs="+")
+    parser.add_argument("--only", choices=("threads", "precision", "size", "ratings"), nargs="+")
     parser.add_argument("--most", type=float, default=SIZES[-1], help="entries of the largest matrix")
+    parser.add_argument(
+        "--size", type=float, default=ratings_scaling.SIZE, help="ratings at most; 1e8 is what is asked"
+    )
+    parser.add_argument("--tmp", metavar="DIR", help="where ratings are written: 4 GB for 1e8")
     args = parser.parse_args(argv)
     warnings.simplefilter("ignore")  # ten iterations do not converge
     print(f"{time.strftime('%Y-%m-%d %H:%M')}, seconds for {ITERATIONS} iterations from the same start, in turns\n")
     parts = {"threads": threads, "precision": precision, "size": partial(size, args.most)}
+    parts["ratings"] = partial(ratings_scaling.run, args.size, args.tmp)
     for name in args.only or parts:
         parts[name]()
         print()
