@@ -62,11 +62,11 @@ def _of_every_kind(dtype: np.dtype[np.floating]) -> tuple[Data, ...]:
 
 
 def _use(data: Data, beta: float, team: Team) -> None:
-    loss = losses.make(beta, data)
+    loss, penalty = losses.make(beta, data), Penalty(l2=0.01)
     W, Ht = (1.0 + np.arange(n * RANK).reshape(n, RANK).astype(data.dtype) % 5 for n in SHAPE)
     for solver in (HALS(), MU()):
         if solver.handles(beta):
-            plan = Plan(solver, loss, Penalty(), Penalty(), team)
+            plan = Plan(solver, loss, penalty, penalty, team)
             solve(data, W, Ht, plan, stop=Stop(0.0, 4), run=Run(), watch=lambda iterate: False)
     data.squared_error(W, Ht, team)
     data.times(Ht, team)

@@ -28,6 +28,7 @@ LAYERS = [
     {"data", "result", "validation"},
     {"solvers", "starts"},
     {"punctured"},
+    {"offsets"},
     {"losses", "scale"},
     {"solve", "transform"},
     {"missing"},

@@ -7,8 +7,8 @@ import numpy as np
 from nmfcore._types import Array
 from nmfcore.kernels._jit import kernel
 
-CACHED = 2**21  # bytes of B that stay near while entries are gathered from them
-MUCH = 2**24  # bytes of B from which it is gone through piece by piece: a smaller one stays in the last cache anyway
+CACHED = 2097152  # bytes of B that stay near while entries are gathered from them
+MUCH = 16777216  # bytes of B from which it is gone through piece by piece: a smaller one stays in the last cache anyway
 
 
 @kernel

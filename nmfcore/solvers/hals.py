@@ -56,8 +56,8 @@ MOST_SWEEPS = 30
 GENTLE = 10  # from the same ten starts 20 newsgroups ends at .994 to .996 of where scikit-learn does, not .993 to 1.001
 MODEL_SWEEPS = 10  # of the model of a row (Kullback-Leibler), which is cheap beside making it
 MODEL_PATIENCE = 1e-2
-ROW_SWEEPS = 4  # of a row by its own entries: more do not reach a held-out error sooner
-ROW_PATIENCE = 1e-2
+ROW_SWEEPS = 8  # of a row by its own entries; a held-out error is reached in four fifths of the iterations that 4 take
+ROW_PATIENCE = 3e-3
 FEW_ENTRIES = 1.0  # times r: with fewer, a row is swept over its entries (see nmfcore.kernels.observed)
 PATIENCE = 0.003  # rows are left when a sweep lowers their objective by less than this share of the first sweep's,
 # divided by how many sweeps the normal equations are worth
