@@ -198,30 +198,36 @@ def _read_sparse(
     stored = X
     if rule is None or (rule != "unstored" and np.isnan(rule)):
         X = _filled(X, mask, weights)
-    keep = np.ones(X.values.size, bool)
+    kept: list[Array] = []
     if rule is not None and rule != "unstored":
-        keep &= ~np.isnan(X.values) if np.isnan(rule) else X.values != 0
+        kept.append(~np.isnan(X.values) if np.isnan(rule) else X.values != 0)
     if mask is not None:
-        keep &= _looked_up(mask, X, "mask") != 0
+        kept.append(_looked_up(mask, X, "mask") != 0)
     weight = None if weights is None else _looked_up(weights, X, "weights")
     if weight is not None:
-        keep &= weight > 0
+        kept.append(weight > 0)
+    keep = None if all(each.all() for each in kept) else np.logical_and.reduce(kept)
     data = _observed(X, keep, weight, name, may_puncture)
     # A mask that is true everywhere is no mask: then X is as sparse as it came.
     return Sparse(*stored) if isinstance(data, Dense) and X is not stored else data
 
 
-def _observed(X: Compressed, keep: Array, weight: Array | None, name: str, may_puncture: bool) -> Data:
-    rows, indices, values = X.rows[keep], X.indices[keep], X.values[keep]
-    validation.check_values(values, name, lambda p: (rows[p], indices[p]), remedy=NAN_REMEDY)
-    kept, weight_shift = _moderate_weights(np.ones(0) if weight is None else weight[keep], values.dtype)
+def _observed(X: Compressed, keep: Array | None, weight: Array | None, name: str, may_puncture: bool) -> Data:
+    """What of ``X`` is observed; all that is stored if ``keep`` is None."""
+    indptr, indices, values = X.indptr, X.indices, X.values
+    if keep is not None:
+        before = np.concatenate(([0], np.cumsum(keep)))
+        indptr, indices, values = before[indptr], indices[keep], values[keep]
+        weight = None if weight is None else weight[keep]
+    validation.check_values(values, name, lambda p: (validation.row_of(indptr, p), indices[p]), remedy=NAN_REMEDY)
+    kept, weight_shift = _moderate_weights(np.ones(0) if weight is None else weight, values.dtype)
     if values.size == X.shape[0] * X.shape[1] and not kept.size:
         return Dense(values.reshape(X.shape))
     if may_puncture and not kept.size and nearly_complete(values.size, X.shape):
         array, observed = np.zeros(X.shape, values.dtype), np.zeros(X.shape, bool)
+        rows = np.repeat(np.arange(X.shape[0]), np.diff(indptr))
         array[rows, indices], observed[rows, indices] = values, True
         return Punctured.of(array, observed)
-    indptr = np.concatenate(([0], np.cumsum(np.bincount(rows, minlength=X.shape[0])))).astype(np.int64)
     return Observed(indptr, indices, values, kept, X.shape, weight_shift)
 
 
@@ -270,6 +276,8 @@ def _at(there: Compressed, here: Compressed) -> Array:
     """The values of ``there`` at the places of ``here``, 0 where it stores none; both are sorted."""
     if not there.values.size:
         return np.zeros(here.values.size)
+    if np.array_equal(there.indptr, here.indptr) and np.array_equal(there.indices, here.indices):
+        return there.values
     n = here.shape[1]
     wanted, stored = here.rows * n + here.indices, there.rows * n + there.indices
     p = np.minimum(np.searchsorted(stored, wanted), stored.size - 1)

@@ -285,11 +285,7 @@ def _canonical(
 ) -> tuple[Array, Array, Array]:
     """Columns rising within each row, each at most once."""
     m = indptr.size - 1
-    rises = np.diff(indices.astype(np.int64))
-    row_starts = indptr[1:-1]
-    inside = np.ones(rises.size, bool)
-    inside[row_starts[(row_starts > 0) & (row_starts <= rises.size)] - 1] = False
-    if np.all(rises[inside] > 0):
+    if sparse_kernels.columns_rise(indptr, indices):
         return indptr, indices, values
     for size in (n, m):  # transposing twice is a counting sort by row and column that keeps the order of duplicates
         indptr, indices, values, _ = sparse_kernels.transposed_rows(indptr, indices, values, values[:0], size)

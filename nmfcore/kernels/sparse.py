@@ -48,6 +48,16 @@ def rows_times(indptr: Array, indices: Array, values: Array, B: Array, lo: int, 
 
 
 @kernel
+def columns_rise(indptr: Array, indices: Array) -> bool:
+    """Whether the columns of every row ascend, none of them twice."""
+    for i in range(indptr.size - 1):
+        for p in range(indptr[i] + 1, indptr[i + 1]):
+            if indices[p] <= indices[p - 1]:
+                return False
+    return True
+
+
+@kernel
 def transposed_rows(
     indptr: Array, indices: Array, values: Array, weights: Array, n_columns: int
 ) -> tuple[Array, Array, Array, Array]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nmfcore.ratings.ratings import Ratings
+
+USERS_AT_ONCE = 2**16
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ class UserItemMeans:
         b.
     item_offsets : ndarray, shape (n_items,)
         c.
+    damping : float
+        λ_user.
 
     References
     ----------
@@ -74,6 +79,7 @@ class UserItemMeans:
     mean: float
     user_offsets: NDArray[np.float64]
     item_offsets: NDArray[np.float64]
+    damping: float = 5.0
 
     @classmethod
     def fit(cls, ratings: Ratings, damping: float | tuple[float, float] = 5.0) -> UserItemMeans:
@@ -100,11 +106,45 @@ class UserItemMeans:
         for_user, for_item = damping if isinstance(damping, tuple) else (damping, damping)
         if not (0 <= for_user < np.inf and 0 <= for_item < np.inf):
             raise ValueError(f"damping={damping!r}: give finite numbers of at least 0")
-        users, items, values = ratings.triplets()
-        mean = ratings.mean()
-        item_offsets = _offsets(items, values - mean, ratings.shape[1], for_item)
-        user_offsets = _offsets(users, values - mean - item_offsets[items], ratings.shape[0], for_user)
-        return cls(mean, user_offsets, item_offsets)
+        (m, n), mean = ratings.shape, ratings.mean()
+        counts, sums = np.bincount(ratings.indices, minlength=n), np.bincount(ratings.indices, ratings.data, n)
+        means = cls(mean, np.zeros(m), _divided(sums - counts * mean, counts + for_item), for_user)
+        for lo in range(0, m, USERS_AT_ONCE):  # at a hundred million ratings a copy of them counts
+            hi = min(lo + USERS_AT_ONCE, m)
+            part = slice(ratings.indptr[lo], ratings.indptr[hi])
+            users = np.repeat(np.arange(hi - lo), np.diff(ratings.indptr[lo : hi + 1]))
+            means.user_offsets[lo:hi] = means.of_users(users, ratings.indices[part], ratings.data[part], hi - lo)
+        return means
+
+    def of_users(
+        self, users: NDArray[np.int64], items: NDArray[np.int64], ratings: NDArray[np.float64], n_users: int
+    ) -> NDArray[np.float64]:
+        """Return the offsets of users, who need not be those of the fit.
+
+        Parameters
+        ----------
+        users, items : ndarray of int, shape (k,)
+            Whose rating of what: any numbering of the users, positions of the items.
+        ratings : ndarray, shape (k,)
+            The ratings.
+        n_users : int
+            How many users there are.
+
+        Returns
+        -------
+        ndarray, shape (n_users,)
+            b; 0 for a user without ratings.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> means = UserItemMeans(3.0, np.zeros(0), np.array([1.0, 0.0]), damping=1.0)
+        >>> means.of_users(np.array([0, 0]), np.array([0, 1]), np.array([5.0, 5.0]), 2)
+        array([1., 0.])
+        """
+        left = np.bincount(users, ratings - self.item_offsets[items], n_users)
+        counts = np.bincount(users, minlength=n_users)
+        return _divided(left - counts * self.mean, counts + self.damping)
 
     def predict(self, user_positions: ArrayLike, item_positions: ArrayLike) -> NDArray[np.float64]:
         """Return predicted ratings.
@@ -130,10 +170,8 @@ class UserItemMeans:
         return prediction
 
 
-def _offsets(group: NDArray[np.int64], left: NDArray[np.float64], n: int, damping: float) -> NDArray[np.float64]:
-    weight = damping + np.bincount(group, minlength=n)
-    total = np.bincount(group, weights=left, minlength=n)
-    offsets = np.zeros(n)
+def _divided(total: NDArray[np.float64], weight: NDArray[Any]) -> NDArray[np.float64]:
+    offsets = np.zeros(total.size)
     np.divide(total, weight, out=offsets, where=weight > 0)
     return offsets
 
