@@ -9,6 +9,9 @@ that one setting suits the busy and the quiet; the engine's ``l2_scaling="count"
 **An average user and an average item**, who give and are given the damped means with the weight of ``prior`` ratings:
 :mod:`nmfcore.ratings.posing`.
 
+Inside, ratings are brought to a mean of 4: the penalty of features then scales as ratings do, and the offsets, whose
+penalty would not (they have the unit of ratings, features of their root), weigh the same on any scale.
+
 The steps are plain ones: extrapolation lowers the objective sooner, but not the error on ratings that were held out.
 
 References
@@ -33,12 +36,12 @@ from nmfcore import archive, result
 from nmfcore.ratings import explaining, ranking
 from nmfcore.ratings.baselines import UserItemMeans
 from nmfcore.ratings.explaining import Explanation, SimilarItems
-from nmfcore.ratings.posing import pose, pose_users
+from nmfcore.ratings.posing import pose, pose_users, unit_of
 from nmfcore.ratings.ranking import Recommendations
 from nmfcore.ratings.ratings import Ratings
 from nmfcore.result import Factorization
 
-L2_PER_MEAN = 0.02  # of the mean rating; a compromise between validation parts of four sets, see Recommender
+L2_PER_MEAN = 0.0185  # of the mean rating; a compromise between validation parts of four sets, see Recommender
 SETTINGS = ("rank", "l2", "prior", "offsets", "tol", "max_iter", "random_state")
 MOST_L2 = 1e30  # float32 ends some way beyond
 MANY = 5_000_000  # ratings: a fit of so many takes long enough for a bar
@@ -57,8 +60,9 @@ MEMBERS = result.MEMBERS | {
 class _Model(NamedTuple):
     """What a fit leaves.
 
-    ``whole`` has the average user as its last row and the average item as its last column; ``f`` is without them. The
-    ``means`` are those of the ratings it was fitted to, and ``limits`` their range.
+    ``whole`` has the average user as its last row and the average item as its last column, of ratings divided by
+    ``unit_of(means)``; ``f`` is without them, in the unit of the ratings. The ``means`` are those of the ratings it was
+    fitted to, and ``limits`` their range.
     """
 
     ratings: Ratings
@@ -74,9 +78,8 @@ class _Model(NamedTuple):
         """The model of these ratings; its factors in float64, so that parts of a prediction add up."""
         W, H = whole.W.astype(np.float64), whole.H.astype(np.float64)
         whole = dataclasses.replace(whole, W=W, H=H)
-        f = dataclasses.replace(whole, W=W[:-1], H=np.ascontiguousarray(H[:, :-1]))
         low, high = limits or (float(ratings.data.min()), float(ratings.data.max()))
-        return cls(ratings, f, whole, means, (low, high))
+        return cls(ratings, _in_unit(whole, unit_of(means)), whole, means, (low, high))
 
 
 @dataclass(eq=False)
@@ -132,8 +135,8 @@ class Recommender:
     l2: float | None = None
     prior: float = 30.0
     offsets: bool = True
-    tol: float = 1e-3
-    max_iter: int = 50
+    tol: float = 2e-4
+    max_iter: int = 100
     random_state: Any = None
     _model: _Model | None = field(default=None, init=False, repr=False)
 
@@ -279,9 +282,10 @@ class Recommender:
         from nmfcore.solvers import HALS
 
         means = UserItemMeans.fit(ratings)
-        problem = pose(ratings, means, self.prior)
-        l2 = L2_PER_MEAN * ratings.mean() if self.l2 is None else self.l2
-        if not l2 <= MOST_L2:
+        unit = unit_of(means)
+        problem = pose(ratings, means, self.prior, unit)
+        l2 = L2_PER_MEAN * means.mean if self.l2 is None else self.l2
+        if not l2 <= MOST_L2 * unit:
             raise ValueError(
                 f"l2={l2:g} for each rating is too large a penalty: it overflows. Choose less than {MOST_L2}."
             )
@@ -293,7 +297,7 @@ class Recommender:
                 self.rank,
                 missing_values="unstored",
                 weights=problem.weights,
-                l2=l2,
+                l2=l2 / unit,
                 l2_scaling="count",
                 offsets=self.offsets,
                 solver=HALS(extrapolate=False),
@@ -361,7 +365,7 @@ class Recommender:
             )
         columns = model.ratings.item_index(ratings.items)  # ascending, as both kinds of ids are
         theirs = Ratings(ratings.users, model.ratings.items, ratings.indptr, columns[ratings.indices], ratings.data)
-        problem = pose_users(theirs, model.means, model.limits, self.prior)
+        problem = pose_users(theirs, model.means, model.limits, self.prior, unit_of(model.means))
         W = model.whole.transform(problem.X, weights=problem.weights)
         other = dataclasses.replace(self)
         whole = dataclasses.replace(model.whole, W=np.vstack((W, model.whole.W[-1:])))
@@ -582,6 +586,18 @@ class Recommender:
         means = UserItemMeans(mean, np.zeros(0), arrays["item_offsets"].astype(np.float64), damping)
         model._model = _Model.of(ratings, f, means, (low, high))
         return model
+
+
+def _in_unit(whole: Factorization, unit: float) -> Factorization:
+    """Without the average user and item, of ratings that are ``unit`` times as large."""
+    root, r = np.sqrt(unit), _features(whole)
+    W, H = root * whole.W[:-1], root * whole.H[:, :-1]
+    if r < whole.rank:  # the components of ones stay, and offsets have the unit of the ratings
+        W[:, r], H[r], W[:, r + 1], H[r + 1] = root * W[:, r], 1.0, 1.0, root * H[r + 1]
+    history = dataclasses.replace(whole.history, objective=unit**2 * whole.history.objective)
+    settings = whole.settings | {"l2": tuple(unit * l2 for l2 in whole.settings["l2"])}
+    objective = unit**2 * whole.objective
+    return dataclasses.replace(whole, W=W, H=H, objective=objective, history=history, settings=settings)
 
 
 def _features(f: Factorization) -> int:
