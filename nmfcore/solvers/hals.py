@@ -58,7 +58,7 @@ MODEL_SWEEPS = 10  # of the model of a row (Kullback-Leibler), which is cheap be
 MODEL_PATIENCE = 1e-2
 ROW_SWEEPS = 8  # of a row by its own entries; a held-out error is reached in four fifths of the iterations that 4 take
 ROW_PATIENCE = 3e-3
-FEW_ENTRIES = 1.0  # times r: with fewer, a row is swept over its entries (see nmfcore.kernels.observed)
+FEW_ENTRIES = 0.25  # times r: with fewer, a row is swept over its entries (see nmfcore.kernels.observed)
 PATIENCE = 0.003  # rows are left when a sweep lowers their objective by less than this share of the first sweep's,
 # divided by how many sweeps the normal equations are worth
 
