@@ -16,9 +16,11 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import cgutils as _cgutils
+from numba.core import types
 from numba.extending import intrinsic
 
+cgutils: Any = _cgutils  # without types
 LANES = 16  # a tile has a multiple of so many columns, and zeros where there are no entries
 
 
@@ -53,8 +55,7 @@ def _exchanged(builder: Any, a: Any, b: Any, distance: int) -> tuple[Any, Any]:
     return _shuffle(builder, a, b, low), _shuffle(builder, a, b, high)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def transpose_block(typing: Any, B: Any, rows: Any, first: Any, t: Any, T: Any, q: Any) -> Any:
+def _transpose_block(typing: Any, B: Any, rows: Any, first: Any, t: Any, T: Any, q: Any) -> Any:
     """``T[t + k, q + p] = B[rows[first + p], t + k]`` for ``k, p < 8``."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -81,8 +82,7 @@ def transpose_block(typing: Any, B: Any, rows: Any, first: Any, t: Any, T: Any, 
     return types.void(B, rows, types.intp, types.intp, T, types.intp), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def dots_block(typing: Any, T: Any, s: Any, t: Any, n: Any, G: Any) -> Any:
+def _dots_block(typing: Any, T: Any, s: Any, t: Any, n: Any, G: Any) -> Any:
     """``G[s + k, t + l] += Σ_q T[s + k, q] T[t + l, q]`` for ``k, l < 4``, ``q < n`` a multiple of ``LANES``."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -126,3 +126,7 @@ def dots_block(typing: Any, T: Any, s: Any, t: Any, n: Any, G: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(T, types.intp, types.intp, types.intp, G), generate
+
+
+transpose_block: Any = intrinsic(_transpose_block)
+dots_block: Any = intrinsic(_dots_block)

@@ -31,7 +31,7 @@ LEAST = 64  # entries all the same
 
 @kernel
 def _tile(B: Array) -> tuple[Array, Array]:
-    """An empty tile and residual for the rows of ``B``; lines of the tile begin where cache lines do.
+    """An empty tile, of as many lines as ``B`` has columns, and residual; lines of the tile begin where cache lines do.
 
     They are an odd number of these apart: with a power of two, a column would fall on a few places of the cache.
     """
@@ -255,13 +255,14 @@ def _equations(
     T: Array,
     e: Array,
     c: Array,
+    squares: Array,
     G: Array,
     sums: Array,
 ) -> float:
-    """Of one row: ``c = T e``, ``G = T Tᵀ`` (a triangle) unless that is empty, and ``Σ e²``.
+    """Of one row: ``c = T e``, ``G = T Tᵀ`` (a triangle) or, if that is empty, its diagonal ``squares``, and ``Σ e²``.
 
     ``T`` and ``e`` hold the last entries that were gathered: all of them, if the tile has room for these. ``sums``
-    (r + 1, r) is float64 to add up in.
+    (r + 2, r) is float64 to add up in.
     """
     r = c.size
     loss = 0.0
@@ -269,6 +270,7 @@ def _equations(
     if long:
         sums[:] = 0.0
     c[:] = 0
+    squares[:] = 0
     G[:] = 0
     for start in range(first, last, e.size):
         n = min(e.size, last - start)
@@ -277,16 +279,24 @@ def _equations(
         _dots(e, T, n, c)
         if G.size:
             _gram(T, n, G)
+        else:
+            for t in range(r):
+                row, total = T[t], c.dtype.type(0)
+                for q in range(n):
+                    total += row[q] * row[q]
+                squares[t] += total
         if long:
             for s in range(r):
                 sums[r, s] += np.float64(c[s])
+                sums[r + 1, s] += np.float64(squares[s])
                 for t in range(G.shape[0]):
                     sums[s, t] += np.float64(G[s, t])
             c[:] = 0
+            squares[:] = 0
             G[:] = 0
     if long:
         for s in range(r):
-            c[s] = sums[r, s]
+            c[s], squares[s] = sums[r, s], sums[r + 1, s]
             for t in range(G.shape[0]):
                 G[s, t] = sums[s, t]
     return loss
@@ -313,17 +323,18 @@ def hals_rows(
 ) -> None:
     """Sweep over the rows ``lo <= i < hi`` of ``A`` into ``out``; see :mod:`nmfcore.solvers.hals`.
 
+    ``B`` may have more columns than ``A``, which are 0: whole blocks are gathered faster.
     ``ridge`` is that of each of these rows, or one for all. ``tally`` (2 r + 2) takes ``Σ ρ²`` before and after, the
     decrease, and what the rows had of the objective. A row with fewer than ``few`` entries is swept over these.
     """
-    r = B.shape[1]
+    r = A.shape[1]
     dtype = B.dtype.type
     zero, one = dtype(0), dtype(1)
     dead = dtype(1e-30) if B.itemsize == 4 else dtype(1e-200)
     T, e = _tile(B)
     G, c, none = np.empty((r, r), B.dtype), np.empty(r, B.dtype), np.empty((0, r), B.dtype)
     g, inverse, diagonal = np.empty(r, B.dtype), np.empty(r, B.dtype), np.empty(r, B.dtype)
-    sums = np.empty((r + 1, r))
+    sums = np.empty((r + 2, r))
     few = min(few, float(e.size))
     for i in range(lo, hi):
         a = out[i]
@@ -332,8 +343,8 @@ def hals_rows(
         own = dtype(penalty)
         first, last = indptr[i], indptr[i + 1]
         n = last - first
-        model = G if n >= few else none
-        loss = _equations(indices, values, weights, shift, B, a, first, last, T, e, c, model, sums)
+        model = G if n >= few and sweeps > 0 else none
+        loss = _equations(indices, values, weights, shift, B, a, first, last, T, e, c, diagonal, model, sums)
         value = 0.5 * loss
         for t in range(r):
             value += np.float64(a[t]) * (l1 + 0.5 * penalty * np.float64(a[t]))
@@ -346,10 +357,7 @@ def hals_rows(
                 G[s, s] += own
                 diagonal[s] = G[s, s]
             else:
-                row, total = T[s], own
-                for q in range(n):
-                    total += row[q] * row[q]
-                diagonal[s] = total
+                diagonal[s] += own
             inverse[s] = one / diagonal[s] if diagonal[s] > dead else zero
         _add_squares(a, g, diagonal, tally[:r])
         if sweeps > 0 and model.size:
@@ -377,12 +385,13 @@ def row_systems(
     G: Array,
 ) -> None:
     """``C[k] = Σ_j ω_ij x_ij B[j]`` and ``G[k] = Σ_j ω_ij B[j] B[j]ᵀ`` for the rows ``i = lo + k < hi``."""
-    r = B.shape[1]
+    r = C.shape[1]
     T, e = _tile(B)
-    sums, nothing = np.empty((r + 1, r)), np.zeros(r, B.dtype)
+    sums, nothing, squares = np.empty((r + 2, r)), np.zeros(r, B.dtype), np.empty(r, B.dtype)
     for i in range(lo, hi):
         system = G[i - lo]
-        _equations(indices, values, weights, shift, B, nothing, indptr[i], indptr[i + 1], T, e, C[i - lo], system, sums)
+        first, last, c = indptr[i], indptr[i + 1], C[i - lo]
+        _equations(indices, values, weights, shift, B, nothing, first, last, T, e, c, squares, system, sums)
         for s in range(r):
             for t in range(s):
                 system[t, s] = system[s, t]
