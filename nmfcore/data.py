@@ -119,6 +119,9 @@ class Data(Protocol):
         They are, but for offsets: the columns of offsets pair with columns of ones, of which this says ``ones``.
         """
 
+    def free(self, r: int) -> int:
+        """How many of ``r`` components, the first ones, may be given another scale: all but offsets."""
+
     def work(self, r: int) -> float:
         """Flop to form the normal equations of all rows at rank ``r``."""
 
@@ -191,6 +194,9 @@ class _Complete:
 
     def by_component(self, of_W: Array, of_H: Array, ones_W: float, ones_H: float) -> tuple[Array, Array]:
         return of_W, of_H
+
+    def free(self, r: int) -> int:
+        return r
 
     @property
     def n_entries(self) -> int:
@@ -422,6 +428,9 @@ class Observed:
 
     def by_component(self, of_W: Array, of_H: Array, ones_W: float, ones_H: float) -> tuple[Array, Array]:
         return of_W, of_H
+
+    def free(self, r: int) -> int:
+        return r
 
     @property
     def counts(self) -> Array | None:

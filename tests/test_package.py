@@ -29,7 +29,7 @@ LAYERS = [
     {"solvers", "starts"},
     {"punctured"},
     {"offsets"},
-    {"losses", "scale"},
+    {"balance", "losses", "scale"},
     {"solve", "transform"},
     {"missing"},
     {"compress", "warm"},
