@@ -241,6 +241,7 @@ def test_fit_settings_reach_the_model(ratings_file: Path, tmp_path: Path, capsys
     assert main(["fit", str(ratings_file), *options, "--no-offsets", "--out", str(out)]) == 0
     model = Recommender.load(out)
     assert (model.offsets, model.factorization_.rank) == (False, 2)
+    capsys.readouterr()
     assert "prior=0" in error_of(["fit", ratings_file, "--prior", "0", "--out", out], capsys)
 
 

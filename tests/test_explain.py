@@ -22,7 +22,7 @@ def ratings() -> Ratings:
 
 @pytest.fixture(scope="module")
 def plain(ratings: Ratings) -> Recommender:
-    return Recommender(rank=5, random_state=0, tol=1e-6, max_iter=2000, offsets=False).fit(ratings)
+    return Recommender(rank=5, random_state=0, tol=1e-6, max_iter=20_000, offsets=False).fit(ratings)
 
 
 @pytest.fixture(scope="module")
