@@ -124,7 +124,9 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
         help="also measure what is recommended, by precision, recall, NDCG, MAP and coverage of the best 10 on the "
         "share held out (--test; 0.1 if not given)",
     )
-    add("--l2", type=float, metavar="X", help="penalty for each rating (default: 0.025 times the mean rating)")
+    add("--l2", type=float, metavar="X", help="penalty for each rating (default: 0.0185 times the mean rating)")
+    add("--prior", type=float, metavar="N", help="weight of a user's and an item's mean, in ratings (default: 30)")
+    add("--no-offsets", dest="offsets", action="store_false", default=None, help="without offsets of users and items")
     add("--seed", type=int, default=0, metavar="N", help="of the split and of the start (default: 0)")
     add(
         "--duplicates",
@@ -133,7 +135,7 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
         help="where a user rated an item more than once (default: error)",
     )
     add("--max-iter", type=int, metavar="N", help="most iterations (default: 100)")
-    add("--tol", type=float, metavar="X", help="stop at this KKT residual (default: 0.0001)")
+    add("--tol", type=float, metavar="X", help="stop at this KKT residual (default: 0.0002)")
 
 
 def _add_recommend(parser: argparse.ArgumentParser) -> None:

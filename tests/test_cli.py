@@ -26,6 +26,7 @@ from nmfcore.cli.recommend import match_titles
 from nmfcore.cli.words import invoked_as
 from nmfcore.datasets import planted_ratings
 from nmfcore.ratings import ranking
+from nmfcore.ratings.recommender import L2_PER_MEAN
 
 NMFCORE = [sys.executable, "-m", "nmfcore"]
 ENVIRONMENT = {**os.environ, "PYTHONWARNINGS": "error", "PYTHONUTF8": "1"}
@@ -201,15 +202,15 @@ def test_a_bar_for_who_is_watching(
     ratings_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("tqdm")
-    assert not fit._bar_is_possible()  # nobody watches a test
+    assert not fit.bar_is_possible()  # nobody watches a test
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    assert fit._bar_is_possible()
+    assert fit.bar_is_possible()
     assert main(["fit", str(ratings_file), "--rank", "2", "--out", str(tmp_path / "m.npz")]) == 0
     error = capsys.readouterr().err
     assert "/100 [" in error
     assert "iteration" not in error
     monkeypatch.setitem(sys.modules, "tqdm", None)
-    assert not fit._bar_is_possible()
+    assert not fit.bar_is_possible()
 
 
 def test_the_table_of_errors_is_right(ratings_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -226,7 +227,7 @@ def test_the_table_of_errors_is_right(ratings_file: Path, tmp_path: Path, capsys
 
 def test_fit_settings_reach_the_model(ratings_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "model.npz"
-    options = ["--rank", "2", "--l2", "0.5", "--max-iter", "4", "--tol", "1e-9"]
+    options = ["--rank", "2", "--l2", "0.5", "--max-iter", "4", "--tol", "1e-9", "--prior", "7"]
     assert main(["fit", str(ratings_file), *options, "--out", str(out)]) == 0
     text = capsys.readouterr().out
     assert "4 iterations" in text
@@ -236,6 +237,12 @@ def test_fit_settings_reach_the_model(ratings_file: Path, tmp_path: Path, capsys
     assert "Held out" not in text
     model = Recommender.load(out)
     assert (model.rank, model.l2, model.max_iter, model.tol) == (2, 0.5, 4, 1e-9)
+    assert (model.prior, model.offsets, model.factorization_.rank) == (7, True, 4)
+    assert main(["fit", str(ratings_file), *options, "--no-offsets", "--out", str(out)]) == 0
+    model = Recommender.load(out)
+    assert (model.offsets, model.factorization_.rank) == (False, 2)
+    capsys.readouterr()
+    assert "prior=0" in error_of(["fit", ratings_file, "--prior", "0", "--out", out], capsys)
 
 
 def test_the_help_has_the_defaults_of_the_recommender(capsys: pytest.CaptureFixture[str]) -> None:
@@ -245,6 +252,8 @@ def test_the_help_has_the_defaults_of_the_recommender(capsys: pytest.CaptureFixt
     text = " ".join(capsys.readouterr().out.split())
     default = Recommender()
     assert f"latent features (default: {default.rank})" in text
+    assert f"(default: {L2_PER_MEAN:g} times the mean rating)" in text
+    assert f"in ratings (default: {default.prior:g})" in text
     assert f"most iterations (default: {default.max_iter})" in text
     assert f"KKT residual (default: {default.tol:g})" in text
 

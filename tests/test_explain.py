@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.optimize import nnls
 
 from nmfcore import Ratings, Recommender
 from nmfcore.datasets import planted_ratings
+from nmfcore.ratings import UserItemMeans
 from nmfcore.ratings.explaining import Explanation, explain, similar_items, split_parts
 
 
 @pytest.fixture(scope="module")
 def ratings() -> Ratings:
     return planted_ratings(80, 60, 1500)
+
+
+@pytest.fixture(scope="module")
+def plain(ratings: Ratings) -> Recommender:
+    return Recommender(rank=5, random_state=0, tol=1e-6, max_iter=20_000, offsets=False).fit(ratings)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +38,11 @@ def fitted_user(H: np.ndarray, values: np.ndarray, ridge: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("user", [1, 17, 80])
-def test_the_parts_add_up_to_the_prediction(model: Recommender, ratings: Ratings, user: int) -> None:
+@pytest.mark.parametrize("offsets", [True, False])
+def test_the_parts_add_up_to_the_prediction(
+    model: Recommender, plain: Recommender, ratings: Ratings, user: int, offsets: bool
+) -> None:
+    model = model if offsets else plain
     for item in ratings.items[::7].tolist():
         for n in (1, 5, 10_000):
             why = model.explain(user, item, n=n)
@@ -39,12 +52,51 @@ def test_the_parts_add_up_to_the_prediction(model: Recommender, ratings: Ratings
             assert (why.features >= 0).all()
 
 
-def test_the_features_are_those_of_the_factors(model: Recommender, ratings: Ratings) -> None:
-    W, H = model.factorization_
-    why = model.explain(9, 4)
-    expected = [W[ratings.user_index(9), t] * H[t, ratings.item_index(4)] for t in range(5)]
-    assert why.features.tolist() == expected
-    assert why.user_offset == why.item_offset == 0
+def test_the_parts_are_those_of_the_factors(model: Recommender, plain: Recommender, ratings: Ratings) -> None:
+    u, i = ratings.user_index(9), ratings.item_index(4)
+    for one in (model, plain):
+        W, H = one.factorization_
+        why = one.explain(9, 4)
+        assert why.features.tolist() == [W[u, t] * H[t, i] for t in range(5)]
+        assert (why.user_offset, why.item_offset) == ((W[u, 5], H[6, i]) if one is model else (0, 0))
+        assert why.score == pytest.approx(float(W[u] @ H[:, i]), rel=1e-13)
+
+
+def test_the_rest_is_what_the_average_item_says(model: Recommender, plain: Recommender, ratings: Ratings) -> None:
+    """Of a fit that is stationary, by the normal equations of the user's row, written out."""
+    values, columns = ratings.data, ratings.indices
+    means = UserItemMeans.fit(ratings)
+    low, high, prior = values.min(), values.max(), 30.0
+    l2 = 0.0185 * values.mean()
+    for one in (model, plain):
+        W, H = one.factorization_
+        average_features, average_offset = average_item(one)
+        for user in (3, 40, 77):
+            u = ratings.user_index(user)
+            own = slice(ratings.indptr[u], ratings.indptr[u + 1])
+            rated, P = columns[own], np.flatnonzero(W[u, :5] > 0)
+            B, w = H[:5][np.ix_(P, rated)], W[u, P]
+            b, c = (W[u, 5], H[6]) if one is model else (0.0, np.zeros(ratings.shape[1]))
+            system = B @ B.T + l2 * (rated.size + prior) * np.eye(P.size)
+            h = average_features[P]
+            level = np.clip(means.mean + means.user_offsets[u], low, high) - b - average_offset
+            for i in (0, 20, 59):
+                s = np.linalg.solve(system, H[P, i])
+                why = one.explain(user, ratings.items[i], n=1000)
+                parts = dict(zip(why.items.tolist(), why.contributions.tolist(), strict=True))
+                expected = {int(ratings.items[j]): (ratings.data[own][k] - b - c[j]) * (s @ B[:, k])
+                            for k, j in enumerate(rated.tolist())}  # fmt: skip
+                assert parts == pytest.approx(expected, abs=1e-10)
+                assert why.rest == pytest.approx(prior * (level - w @ h) * (s @ h), abs=2e-3)
+
+
+def average_item(model: Recommender) -> tuple[np.ndarray, float]:
+    """Features and offset of the average item, from the file of the model; there the mean of ratings is 4."""
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(Path(folder) / "m.npz")
+        with np.load(Path(folder) / "m.npz") as file:
+            column, unit = file["H"][:, -1], file["levels"][0] / 4
+    return column[:5] * np.sqrt(unit), float(column[6] * unit) if model.offsets else 0.0
 
 
 def test_the_ratings_are_the_users_own(model: Recommender, ratings: Ratings) -> None:
@@ -114,6 +166,7 @@ def test_without_ratings_or_features_there_is_still_an_answer() -> None:
 
 def test_a_float32_model_adds_up_in_float64(ratings: Ratings, model: Recommender) -> None:
     W, H = (A.astype(np.float32) for A in model.factorization_)
+    assert H.shape == (7, 60)
     why = explain(ratings, W, H, 5, 9, 4, n=3, l2=0.1, prior=1.0)
     assert why.features.dtype == np.float64
     expected = W[ratings.user_index(9)].astype(float) @ H[:, ratings.item_index(4)].astype(float)
@@ -126,9 +179,12 @@ def test_it_prints_what_adds_up(model: Recommender) -> None:
     assert lines[0] == f"User 9, item 4: predicted {why.score:.3f}"
     middle = next(k for k, line in enumerate(lines) if line.startswith("The features' part"))
     parts = [float(line.split()[0]) for line in lines[1:middle]]
-    assert parts == sorted(parts, reverse=True)
+    features, offsets = parts[:-2], parts[-2:]
+    assert features == sorted(features, reverse=True)
+    assert offsets == pytest.approx([why.user_offset, why.item_offset], abs=5e-4)
     assert sum(parts) == pytest.approx(why.score, abs=0.004)
-    assert sum(float(line.split()[0]) for line in lines[middle + 1 :]) == pytest.approx(why.score, abs=0.004)
+    assert sum(float(line.split()[0]) for line in lines[middle + 1 :]) == pytest.approx(sum(features), abs=0.004)
+    assert lines[middle].startswith(f"The features' part, {why.features.sum():.3f}, ")
     assert f"rated {why.ratings[0]:g}: {why.items[0]}" in lines[middle + 1]
     assert f"{why.n_others} other ratings" in lines[middle + 3]
     titles = {4: "Heat (1995)", int(why.items[1]): "x" * 200}
@@ -188,7 +244,7 @@ def test_bad_input(model: Recommender) -> None:
 
 
 def test_similar_items(model: Recommender, ratings: Ratings) -> None:
-    H = model.factorization_.H
+    H = model.factorization_.H[:5]  # without the offsets
     i = ratings.item_index(7)
     cosines = {}
     for j, item in enumerate(ratings.items.tolist()):

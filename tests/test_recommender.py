@@ -39,7 +39,7 @@ def part(ratings: Ratings, users: slice) -> Ratings:
 # The model
 
 
-def objective(ratings: Ratings, W: np.ndarray, H: np.ndarray, l2: float, prior: float) -> float:
+def objective(ratings: Ratings, W: np.ndarray, H: np.ndarray, l2: float, prior: float, offsets: bool) -> float:
     """The problem as the docstring has it, average user (last row) and item (last column) included."""
     (m, n), means = ratings.shape, UserItemMeans.fit(ratings)
     X, weight = np.zeros((m + 1, n + 1)), np.zeros((m + 1, n + 1))
@@ -49,36 +49,63 @@ def objective(ratings: Ratings, W: np.ndarray, H: np.ndarray, l2: float, prior: 
     X[m, :n], weight[m, :n] = means.mean + means.item_offsets, prior
     X[:, n] = np.clip(X[:, n], values.min(), values.max())
     X[m] = np.clip(X[m], values.min(), values.max())
-    penalty = (weight.sum(1) * (W**2).sum(1)).sum() + (weight.sum(0) * (H**2).sum(0)).sum()
-    return 0.5 * float((weight * (X - W @ H) ** 2).sum() + l2 * penalty)
+    X *= 4 / values.mean()  # inside
+    of_W, of_H = (W[:, :-1], np.delete(H, -2, axis=0)) if offsets else (W, H)  # without the components of ones
+    penalty = (weight.sum(1) * (of_W**2).sum(1)).sum() + (weight.sum(0) * (of_H**2).sum(0)).sum()
+    return 0.5 * float((weight * (X - W @ H) ** 2).sum() + l2 * 4 / values.mean() * penalty)
 
 
-def test_the_engine_minimises_the_documented_objective(ratings: Ratings, monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = []
-    real = recommender._Problem.answer
-
-    def spy(problem: recommender._Problem, f: nmfcore.Factorization) -> nmfcore.Factorization:
-        answers.append((f.W / problem.root_d[:, None], f.H / problem.root_e))
-        return real(problem, f)
-
-    monkeypatch.setattr(recommender._Problem, "answer", spy)
-    model = Recommender(rank=3, l2=0.07, prior=5, random_state=0).fit(ratings)
-    W, H = answers[0]
-    assert model.factorization_.objective == pytest.approx(objective(ratings, W, H, 0.07, 5.0), rel=1e-10)
-    assert np.array_equal(W[:-1], model.factorization_.W)
-    assert np.array_equal(H[:, :-1], model.factorization_.H)
+@pytest.mark.parametrize("offsets", [True, False])
+def test_the_engine_minimises_the_documented_objective(ratings: Ratings, tmp_path: Path, offsets: bool) -> None:
+    model = Recommender(rank=3, l2=0.07, prior=5, offsets=offsets, random_state=0, tol=1e-6, max_iter=5000).fit(ratings)
+    model.save(tmp_path / "m.npz")
+    with np.load(tmp_path / "m.npz") as file:
+        W, H, unit = file["W"], file["H"], ratings.mean() / 4
+        stored = file["objective"][-1]
+    assert stored == pytest.approx(objective(ratings, W, H, 0.07, 5.0, offsets), rel=1e-5)  # computed in float32
+    assert model.factorization_.objective == pytest.approx(unit**2 * stored, rel=1e-12)
+    assert model.factorization_.settings["l2"] == pytest.approx((0.07, 0.07), rel=1e-12)
+    np.testing.assert_allclose(model.factorization_.reconstruct(), unit * (W @ H)[:-1, :-1], rtol=1e-12)
+    if offsets:
+        assert (model.factorization_.H[3] == 1).all()
+        assert (model.factorization_.W[:, 4] == 1).all()
     rng = np.random.default_rng(0)
     for _ in range(5):  # a minimum: whatever direction, it is not lower there
         V, G = (np.clip(A + 0.02 * rng.standard_normal(A.shape), 0, None) for A in (W, H))
-        assert objective(ratings, V, G, 0.07, 5.0) > model.factorization_.objective
+        if offsets:
+            V[:, 4], G[3] = 1, 1
+        assert objective(ratings, V, G, 0.07, 5.0, offsets) > stored
 
 
-def test_a_scale_ten_times_as_long_gives_predictions_ten_times_as_large(ratings: Ratings, fitted: Recommender) -> None:
-    scaled = Ratings(ratings.users, ratings.items, ratings.indptr, ratings.indices, 16 * ratings.data)
-    model = Recommender(rank=4, random_state=0).fit(scaled)
-    users, items, _ = ratings.triplets()
-    users, items = ratings.users[users], ratings.items[items]
-    np.testing.assert_allclose(model.predict(users, items), 16 * fitted.predict(users, items), rtol=1e-9)
+@pytest.mark.parametrize("offsets", [True, False])
+@pytest.mark.parametrize(("scale", "rtol"), [(4.0, 1e-6), (20.0, 2e-3), (0.2, 2e-3), (2.0**300, 1e-6)])
+def test_a_longer_scale_gives_predictions_as_much_larger(
+    ratings: Ratings, scale: float, rtol: float, offsets: bool
+) -> None:
+    scaled = Ratings(ratings.users, ratings.items, ratings.indptr, ratings.indices, scale * ratings.data)
+    one, other = (Recommender(rank=4, random_state=0, offsets=offsets).fit(each) for each in (ratings, scaled))
+    users, items = np.repeat(ratings.users, 90), np.tile(ratings.items, 120)
+    np.testing.assert_allclose(other.predict(users, items), scale * one.predict(users, items), rtol=rtol)
+
+
+def test_a_stored_zero_is_a_rating() -> None:
+    ratings = Ratings.from_triplets([1, 1, 2, 2, 3, 3, 4], [1, 2, 1, 2, 1, 2, 1], [0.0, 5, 0, 4, 1, 5, 0])
+    model = Recommender(rank=1, prior=0.5, random_state=0, max_iter=1000).fit(ratings)
+    assert model.rating_range_ == (0, 5)
+    assert model.predict(4, 1) < 1 < 3 < model.predict(1, 2)
+
+
+@pytest.mark.parametrize("offsets", [True, False])
+def test_the_same_bits_for_any_number_of_threads(offsets: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    ratings, fits = planted_ratings(900, 700, 60_000), []
+    for threads in ("1", "2", "3"):
+        monkeypatch.setenv("NMFCORE_NUM_THREADS", threads)
+        model = Recommender(rank=16, offsets=offsets, random_state=0, tol=0, max_iter=3).fit(ratings)
+        fits.append((model, model.fold_in(ratings)))
+    for model, guest in fits[1:]:
+        for a, b in zip(fits[0], (model, guest), strict=True):
+            assert np.array_equal(a.factorization_.W, b.factorization_.W)
+            assert np.array_equal(a.factorization_.H, b.factorization_.H)
 
 
 def test_it_beats_the_means_on_planted_ratings() -> None:
@@ -229,6 +256,7 @@ def test_not_fitted() -> None:
         ({"l2": -1}, ValueError, "l2=-1"),
         ({"prior": 0}, ValueError, "prior=0"),
         ({"prior": float("nan")}, ValueError, "prior=nan"),
+        ({"offsets": "yes"}, TypeError, "offsets='yes'"),
         ({"tol": "x"}, TypeError, "tol='x'"),
         ({"max_iter": -1}, ValueError, "max_iter=-1"),
     ],

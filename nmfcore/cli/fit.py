@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from nmfcore.cli.words import count, invoked_as
 from nmfcore.ratings import GlobalMean, Ratings, Recommender, UserItemMeans, evaluate, mae, rmse
+from nmfcore.ratings.recommender import bar_is_possible
 from nmfcore.stopping import ConvergenceWarning
 
 Predict = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float64]]
@@ -51,7 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """What was given; the rest is as Recommender has it."""
-    given = {name: getattr(arguments, name) for name in ("rank", "l2", "tol", "max_iter")}
+    given = {name: getattr(arguments, name) for name in ("rank", "l2", "prior", "offsets", "tol", "max_iter")}
     return {name: value for name, value in given.items() if value is not None}
 
 
@@ -133,17 +134,8 @@ def fit(model: Recommender, ratings: Ratings) -> None:
     """Fit with a progress bar where a person is watching and tqdm is there, else with a few lines."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the status is printed
-        model.fit(ratings, progress=_bar_is_possible(), callback=None if _bar_is_possible() else _report)
-
-
-def _bar_is_possible() -> bool:
-    if not sys.stderr.isatty():
-        return False
-    try:
-        import tqdm  # noqa: F401
-    except ImportError:
-        return False
-    return True
+        bar = bar_is_possible()
+        model.fit(ratings, progress=bar, callback=None if bar else _report)
 
 
 def _report(state: Any) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from nmfcore.ratings.baselines import UserItemMeans
+from nmfcore.ratings.baselines import GlobalMean, UserItemMeans
 from nmfcore.ratings.ratings import Ratings
 
 
@@ -47,7 +47,7 @@ class Problem(NamedTuple):
 LEVEL = 4.0  # the mean that ratings are brought to; of 1, 2 and 4 the best on three sets of four
 
 
-def unit_of(means: UserItemMeans) -> float:
+def unit_of(means: UserItemMeans | GlobalMean) -> float:
     """What ratings are divided by."""
     return means.mean / LEVEL if means.mean > 0.0 else 1.0
 
@@ -62,10 +62,11 @@ def pose(ratings: Ratings, means: UserItemMeans, prior: float, unit: float) -> P
     ends = indptr[1:-1] - 1  # of each user's ratings, where that of the average item goes
     mine = np.ones(indptr[-2], bool)
     mine[ends] = False
-    indices[:-n][mine], data[:-n][mine] = ratings.indices, ratings.data
-    indices[ends], data[ends], weights[ends] = n, of_users, prior
-    indices[-n:], data[-n:], weights[-n:] = np.arange(n), of_items, prior
-    data /= np.float32(unit)
+    # Divided first: in their own unit ratings may be beyond float32. Not as a copy in float64, which would count.
+    own = np.divide(ratings.data, unit, out=np.empty(ratings.nnz, np.float32), casting="same_kind")
+    indices[:-n][mine], data[:-n][mine] = ratings.indices, own
+    indices[ends], data[ends], weights[ends] = n, of_users / unit, prior
+    indices[-n:], data[-n:], weights[-n:] = np.arange(n), of_items / unit, prior
     shape = m + 1, n + 1
     return Problem(Rows(indptr, indices, data, shape), Rows(indptr, indices, weights, shape))
 

@@ -30,11 +30,11 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self, overload
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from nmfcore import archive, result
 from nmfcore.ratings import explaining, ranking
-from nmfcore.ratings.baselines import UserItemMeans
+from nmfcore.ratings.baselines import GlobalMean, UserItemMeans
 from nmfcore.ratings.explaining import Explanation, SimilarItems
 from nmfcore.ratings.posing import pose, pose_users, unit_of
 from nmfcore.ratings.ranking import Recommendations
@@ -79,7 +79,9 @@ class _Model(NamedTuple):
         W, H = whole.W.astype(np.float64), whole.H.astype(np.float64)
         whole = dataclasses.replace(whole, W=W, H=H)
         low, high = limits or (float(ratings.data.min()), float(ratings.data.max()))
-        return cls(ratings, _in_unit(whole, unit_of(means)), whole, means, (low, high))
+        f = _in_unit(whole, unit_of(means))
+        f = dataclasses.replace(f, W=f.W[:-1], H=np.ascontiguousarray(f.H[:, :-1]))  # the average ones left out
+        return cls(ratings, f, whole, means, (low, high))
 
 
 @dataclass(eq=False)
@@ -266,9 +268,10 @@ class Recommender:
             return self.fit(ratings, callback=callback, progress=progress)
         self._check()
         old, whole = self._model.ratings, self._model.whole
-        if self.rank + 2 * self.offsets != whole.rank:
+        if (self.rank, bool(self.offsets)) != (_features(whole), _has_offsets(whole)):
             raise ValueError(f"rank={self.rank} and offsets={self.offsets} are not those of the fit; call fit instead.")
         both = old.merge(ratings)
+        whole = _in_unit(whole, unit_of(self._model.means) / unit_of(GlobalMean.fit(both)))
         W, Ht = np.repeat(whole.W[-1:], both.shape[0] + 1, 0), np.repeat(whole.H.T[-1:], both.shape[1] + 1, 0)
         W[both.user_index(old.users)], Ht[both.item_index(old.items)] = whole.W[:-1], whole.H.T[:-1]
         start = {"W": W, "H": np.ascontiguousarray(Ht.T)}
@@ -290,7 +293,7 @@ class Recommender:
                 f"l2={l2:g} for each rating is too large a penalty: it overflows. Choose less than {MOST_L2}."
             )
         if options["progress"] is None:
-            options["progress"] = ratings.nnz >= MANY and _bar_is_possible()
+            options["progress"] = ratings.nnz >= MANY and bar_is_possible()
         try:
             whole = factorize(
                 problem.X,
@@ -536,6 +539,7 @@ class Recommender:
         arrays |= {"indices": ratings.indices, "ratings": ratings.data, "item_offsets": model.means.item_offsets}
         arrays["levels"] = np.array([model.means.mean, model.means.damping, *model.limits])
         settings = {name: getattr(self, name) for name in SETTINGS}
+        settings |= {"rank": _features(model.whole), "offsets": _has_offsets(model.whole)}  # may have been set since
         seed = self.random_state  # a generator has moved on, and cannot be written
         settings["random_state"] = int(seed) if isinstance(seed, (int, np.integer)) else None
         archive.write(path, arrays, {"kind": "recommender", "recommender": settings, **meta})
@@ -575,11 +579,10 @@ class Recommender:
         try:
             ratings = Ratings(*(arrays[name] for name in ("users", "items", "indptr", "indices", "ratings")))
             model = cls(**meta["recommender"])
-            (m, n), r = ratings.shape, model.rank + 2 * model.offsets
-            if (f.W.shape[0], f.H.shape[1], f.rank) != (m + 1, n + 1, r) or arrays["item_offsets"].shape != (n,):
-                raise ValueError(f"W {f.W.shape} and H {f.H.shape} for ratings of {ratings.shape}, rank {model.rank}")
+            _check_parts(f, model, ratings.shape, arrays["item_offsets"])
             mean, damping, low, high = arrays["levels"].tolist()
-            if not (0 <= low <= mean <= high < np.inf and 0 <= damping < np.inf):
+            rounding = 1e-9 * high  # of the mean, where all ratings are the same
+            if not (0 <= low <= mean + rounding and mean <= high + rounding < np.inf and 0 <= damping < np.inf):
                 raise ValueError(f"a mean of {mean} between {low} and {high}, damping {damping}")
         except (TypeError, ValueError, KeyError) as error:
             raise ValueError(f"{os.fspath(path)}: damaged nmfcore model: {error}. Save the model again.") from error
@@ -588,24 +591,40 @@ class Recommender:
         return model
 
 
-def _in_unit(whole: Factorization, unit: float) -> Factorization:
-    """Without the average user and item, of ratings that are ``unit`` times as large."""
-    root, r = np.sqrt(unit), _features(whole)
-    W, H = root * whole.W[:-1], root * whole.H[:, :-1]
-    if r < whole.rank:  # the components of ones stay, and offsets have the unit of the ratings
+def _check_parts(f: Factorization, model: Recommender, shape: tuple[int, int], item_offsets: NDArray[Any]) -> None:
+    """Raise if parts of a file are not those of one model."""
+    if (f.W.shape[0], f.H.shape[1]) != (shape[0] + 1, shape[1] + 1) or item_offsets.shape != shape[1:]:
+        raise ValueError(f"W {f.W.shape}, H {f.H.shape}, offsets {item_offsets.shape} for ratings of {shape}")
+    if (_features(f), _has_offsets(f)) != (model.rank, model.offsets) or f.settings.get("l2_scaling") != "count":
+        raise ValueError(f"factors of rank {f.rank} for rank={model.rank}, offsets={model.offsets}")
+    if not np.isfinite(item_offsets).all():
+        raise ValueError("an item's offset is not finite")
+
+
+def _in_unit(f: Factorization, unit: float) -> Factorization:
+    """The factorization of what is ``unit`` times as large."""
+    root, r = np.sqrt(unit), _features(f)
+    W, H = root * f.W, root * f.H
+    if _has_offsets(f):  # the components of ones stay, and offsets have the unit of the ratings
         W[:, r], H[r], W[:, r + 1], H[r + 1] = root * W[:, r], 1.0, 1.0, root * H[r + 1]
-    history = dataclasses.replace(whole.history, objective=unit**2 * whole.history.objective)
-    settings = whole.settings | {"l2": tuple(unit * l2 for l2 in whole.settings["l2"])}
-    objective = unit**2 * whole.objective
-    return dataclasses.replace(whole, W=W, H=H, objective=objective, history=history, settings=settings)
+    with np.errstate(over="ignore"):  # of ratings beyond 1e154 the objective is inf
+        history = dataclasses.replace(f.history, objective=unit * (unit * f.history.objective))
+    settings = f.settings | {"l2": tuple(unit * l2 for l2 in f.settings["l2"])}
+    objective = float(history.objective[-1])
+    return dataclasses.replace(f, W=W, H=H, objective=objective, history=history, settings=settings)
+
+
+def _has_offsets(f: Factorization) -> bool:
+    return bool(f.settings.get("offsets"))
 
 
 def _features(f: Factorization) -> int:
     """How many components are features, not offsets."""
-    return f.rank - 2 * bool(f.settings.get("offsets"))
+    return f.rank - 2 * _has_offsets(f)
 
 
-def _bar_is_possible() -> bool:
+def bar_is_possible() -> bool:
+    """Whether a person is watching, and tqdm is there."""
     if not sys.stderr.isatty():
         return False
     try:
