@@ -54,6 +54,7 @@ MOST_WORK = 5e8  # flop of a slab all the same: some 20 to 50 milliseconds
 ALIGNED = 16  # where slabs are cut: a whole number of vector steps
 COLUMNS_AT_ONCE = 512  # of a dense X, times four running sums: 16 KiB, half of the first-level cache
 ROWS_COPIED = 2**17  # numbers: rows of a transpose, or with their zeros, are copied so many at a time: 1 MiB
+GATHERED = 8  # columns of a factor that are gathered together
 GRAMS_AT_ONCE = 2**16  # numbers in a block of rows' own Gram matrices: half a MiB, in the second-level cache
 
 
@@ -117,6 +118,9 @@ class Data(Protocol):
 
         They are, but for offsets: the columns of offsets pair with columns of ones, of which this says ``ones``.
         """
+
+    def free(self, r: int) -> int:
+        """How many of ``r`` components, the first ones, may be given another scale: all but offsets."""
 
     def work(self, r: int) -> float:
         """Flop to form the normal equations of all rows at rank ``r``."""
@@ -190,6 +194,9 @@ class _Complete:
 
     def by_component(self, of_W: Array, of_H: Array, ones_W: float, ones_H: float) -> tuple[Array, Array]:
         return of_W, of_H
+
+    def free(self, r: int) -> int:
+        return r
 
     @property
     def n_entries(self) -> int:
@@ -361,11 +368,14 @@ class RowGrams:
 
     def __init__(self, data: Observed, B: Array, shift: Array) -> None:
         indptr, indices, values, weights = data.arrays
+        self.r = B.shape[1]
+        if -self.r % GATHERED < GATHERED - 2:  # a block more is faster than three columns or more one by one
+            B = np.hstack((B, np.zeros((B.shape[0], -self.r % GATHERED), B.dtype)))
         self.entries = Entries(indptr, indices, values, weights, shift, B)
 
     def blocks(self, lo: int, hi: int) -> Iterator[Block]:
         """``(lo, hi, C, G)`` of as many rows as fit the cache; the arrays are used again for the next block."""
-        B, r = self.entries.B, self.entries.B.shape[1]
+        B, r = self.entries.B, self.r
         step = max(1, GRAMS_AT_ONCE // (r * r))
         C = np.empty((min(step, hi - lo), r), B.dtype)
         G = np.empty((min(step, hi - lo), r, r), B.dtype)
@@ -418,6 +428,9 @@ class Observed:
 
     def by_component(self, of_W: Array, of_H: Array, ones_W: float, ones_H: float) -> tuple[Array, Array]:
         return of_W, of_H
+
+    def free(self, r: int) -> int:
+        return r
 
     @property
     def counts(self) -> Array | None:

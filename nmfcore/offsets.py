@@ -110,6 +110,9 @@ class WithOffsets:
         in_H, in_W = (height**2 for height in self.heights)
         return np.append(of_W, ones_W * in_W), np.concatenate((of_H[:-1], [ones_H * in_H], of_H[-1:]))
 
+    def free(self, r: int) -> int:
+        return r - 1
+
     def squared_error(self, A: Array, B: Array, team: Team) -> float:
         return self.data.squared_error(*self.complete(A, B), team)
 

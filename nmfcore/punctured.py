@@ -195,6 +195,9 @@ class Punctured:
     def by_component(self, of_W: Array, of_H: Array, ones_W: float, ones_H: float) -> tuple[Array, Array]:
         return of_W, of_H
 
+    def free(self, r: int) -> int:
+        return r
+
     @property
     def n_entries(self) -> int:
         return self.dense.n_entries - int(self.missing[1].size)

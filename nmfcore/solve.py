@@ -22,6 +22,10 @@ objective would be above where the iteration began, the momentum is dropped and 
 which cannot raise it: so the objective never rises, and limit points are stationary. Only W is carried on where that
 leaves the certificate of ``(Y, H)`` free. Where it is not free anyway (multiplicative updates of other losses), the
 step for H is carried on too, and taken back if the next pass measures more than before.
+
+**Balance.** ``w_t s`` and ``h_t / s`` have the same product and other penalties. Steps of one factor at a time find the
+best ``s`` slowly, where a penalty is small; :func:`nmfcore.balance.balanced` finds it at once. It is asked after
+iterations 1, 2, 4, 8 and so on.
 """
 
 from __future__ import annotations
@@ -32,6 +36,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from nmfcore._types import Array
+from nmfcore.balance import balanced
 from nmfcore.data import Data
 from nmfcore.kernels import factors
 from nmfcore.losses import Loss
@@ -121,6 +126,11 @@ class Plan:
         # Multiplied by less than 1 for long, an entry is as long in coming back: there only growth is carried on.
         return 1.0 if self.solver.zeros_are_final and self.loss.beta != 2.0 else self.solver.floor
 
+    @property
+    def balances(self) -> bool:
+        """Whether the scales of the components are worth a look; textbook solvers leave them as they are."""
+        return self.solver.balances and all(p.l1 + p.l2 > 0.0 for p in (self.penalty_W, self.penalty_H))
+
     def sweeps(self, n_iter: int) -> int:
         """The most sweeps that an iteration makes of each factor."""
         return 1 if n_iter < self.gentle else MANY
@@ -195,9 +205,15 @@ def solve(
         account.fall(decrease, W, step_H.A)
         plain_H = Ht = step_H.A
         exact, rho_H = step_H.after is not None, step_H.before if step_H.after is None else step_H.after
-        if plan.solver.extrapolate and not exact:
-            Ht = carry_H.on(plain_H)
         n_iter += 1
+        if plan.balances and n_iter & (n_iter - 1) == 0:
+            W, plain_H, gain = balanced(W, plain_H, plan.penalty_W, plan.penalty_H, data.free(W.shape[1]))
+            Ht = plain_H
+            account.fall(gain, W, Ht)
+            rho_H, exact = plan.T.step(data.T, Ht, W, most=0).before, True
+            carry_W, carry_H = Carry(plan.floor), Carry(plan.floor)
+        elif plan.solver.extrapolate and not exact:
+            Ht = carry_H.on(plain_H)
 
 
 def _ended(iterate: Iterate, stop: Stop, *, stalled: bool) -> Status | None:

@@ -7,6 +7,7 @@ import numpy as np
 from nmfcore import losses, validation
 from nmfcore._types import Array
 from nmfcore.data import Data, Dense, Observed, Sparse
+from nmfcore.kernels.sparse import columns_rise
 from nmfcore.parallel import Team
 from nmfcore.punctured import Punctured
 from nmfcore.solve import Plan, Run, solve
@@ -57,6 +58,7 @@ def _of_every_kind(dtype: np.dtype[np.floating]) -> tuple[Data, ...]:
     rows = np.arange(0, X.size + 1, SHAPE[1])
     columns = np.tile(np.arange(SHAPE[1], dtype=np.int32), SHAPE[0])
     stored = rows, columns, X.reshape(-1)
+    columns_rise(rows, columns)
     punctured = Punctured.of(X, X > 1.0)
     return Dense(X), Sparse(*stored, SHAPE), Observed(*stored, np.empty(0, dtype), SHAPE), punctured
 

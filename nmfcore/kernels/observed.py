@@ -13,7 +13,7 @@ and either the Gram matrix ``G = T Tᵀ``, with which a sweep costs r² whatever
 would cost more than it saves (few entries, large r), sweeps that keep ``e`` up to date instead: 4 r an entry. The
 iterates are the same but for rounding.
 
-Sums run over at most ``AT_ONCE`` entries in the dtype of the data; longer rows add these up in float64.
+Sums run over the entries of a tile in the dtype of the data; longer rows add these up in float64.
 """
 
 from __future__ import annotations
@@ -22,42 +22,44 @@ import numpy as np
 
 from nmfcore._types import Array
 from nmfcore.kernels._jit import kernel
+from nmfcore.kernels._vector import LANES, dots_block, transpose_block
 
-AT_ONCE = 256  # entries; with r = 32 in float32, 32 KiB
+AT_ONCE = 256  # entries at most,
+TILE = 32768  # bytes of a tile: it stays in the first-level cache
+LEAST = 64  # entries all the same
+
+
+@kernel
+def _tile(B: Array) -> tuple[Array, Array]:
+    """An empty tile, of as many lines as ``B`` has columns, and residual; lines of the tile begin where cache lines do.
+
+    They are an odd number of these apart: with a power of two, a column would fall on a few places of the cache.
+    """
+    r = B.shape[1]
+    n = min(AT_ONCE, max(LEAST, TILE // (r * B.itemsize) // LANES * LANES))
+    room = np.empty(r * (n + LANES) + LANES, B.dtype)
+    skip = -(room.ctypes.data // B.itemsize) % LANES
+    return room[skip : skip + r * (n + LANES)].reshape((r, n + LANES)), np.empty(n, B.dtype)
 
 
 @kernel
 def _gather(
     indices: Array, values: Array, weights: Array, shift: Array, B: Array, first: int, n: int, T: Array, x: Array
 ) -> None:
-    """``T[t, q] = B[indices[first + q], t]`` and ``x[q]``, by blocks of four rows and four components.
-
-    Plain loops become scattered stores where a processor has them (AVX-512), which take ten times as long.
-    """
+    """``T[t, q] = B[indices[first + q], t]``, 0 beyond the last up to whole vectors, and ``x[q]``."""
     r = B.shape[1]
-    fours, full = n - n % 4, r - r % 4
-    for q in range(0, fours, 4):
-        q1, q2, q3 = q + 1, q + 2, q + 3
-        p = first + q
-        b0, b1 = B[np.uintp(indices[p])], B[np.uintp(indices[p + 1])]
-        b2, b3 = B[np.uintp(indices[p + 2])], B[np.uintp(indices[p + 3])]
-        for t in range(0, full, 4):
-            T0, T1, T2, T3 = T[t], T[t + 1], T[t + 2], T[t + 3]
-            w0, x0, y0, z0 = b0[t], b0[t + 1], b0[t + 2], b0[t + 3]
-            w1, x1, y1, z1 = b1[t], b1[t + 1], b1[t + 2], b1[t + 3]
-            w2, x2, y2, z2 = b2[t], b2[t + 1], b2[t + 2], b2[t + 3]
-            w3, x3, y3, z3 = b3[t], b3[t + 1], b3[t + 2], b3[t + 3]
-            T0[q], T0[q1], T0[q2], T0[q3] = w0, w1, w2, w3
-            T1[q], T1[q1], T1[q2], T1[q3] = x0, x1, x2, x3
-            T2[q], T2[q1], T2[q2], T2[q3] = y0, y1, y2, y3
-            T3[q], T3[q1], T3[q2], T3[q3] = z0, z1, z2, z3
-        for t in range(full, r):
-            T0 = T[t]
-            T0[q], T0[q1], T0[q2], T0[q3] = b0[t], b1[t], b2[t], b3[t]
-    for q in range(fours, n):
+    eights, full = n - n % 8, r - r % 8
+    for q in range(0, eights, 8):
+        for t in range(0, full, 8):
+            transpose_block(B, indices, first + q, t, T, q)
+    for q in range(n):
         b = B[np.uintp(indices[first + q])]
-        for t in range(r):
+        for t in range(full if q < eights else 0, r):
             T[t, q] = b[t]
+    for t in range(r):
+        row = T[t]
+        for q in range(n, n + -n % LANES):
+            row[q] = 0
     for q in range(n):
         x[q] = values[first + q]
     if shift.size:
@@ -102,52 +104,10 @@ def _dots(x: Array, T: Array, n: int, out: Array) -> None:
 def _gram(T: Array, n: int, G: Array) -> None:
     """``G[s, t] += Σ_q T[s, q] T[t, q]`` for t <= s (and some more), 4 x 4 sums at a time in registers."""
     r = G.shape[0]
-    zero = T.dtype.type(0)
-    full = r - r % 4
+    full, padded = r - r % 4, n + -n % LANES
     for s in range(0, full, 4):
-        A0, A1, A2, A3 = T[s], T[s + 1], T[s + 2], T[s + 3]
         for t in range(0, s + 4, 4):
-            B0, B1, B2, B3 = T[t], T[t + 1], T[t + 2], T[t + 3]
-            s00 = s01 = s02 = s03 = zero
-            s10 = s11 = s12 = s13 = zero
-            s20 = s21 = s22 = s23 = zero
-            s30 = s31 = s32 = s33 = zero
-            for q in range(n):
-                a0, a1, a2, a3 = A0[q], A1[q], A2[q], A3[q]
-                b0, b1, b2, b3 = B0[q], B1[q], B2[q], B3[q]
-                s00 += a0 * b0
-                s01 += a0 * b1
-                s02 += a0 * b2
-                s03 += a0 * b3
-                s10 += a1 * b0
-                s11 += a1 * b1
-                s12 += a1 * b2
-                s13 += a1 * b3
-                s20 += a2 * b0
-                s21 += a2 * b1
-                s22 += a2 * b2
-                s23 += a2 * b3
-                s30 += a3 * b0
-                s31 += a3 * b1
-                s32 += a3 * b2
-                s33 += a3 * b3
-            G0, G1, G2, G3 = G[s], G[s + 1], G[s + 2], G[s + 3]
-            G0[t] += s00
-            G0[t + 1] += s01
-            G0[t + 2] += s02
-            G0[t + 3] += s03
-            G1[t] += s10
-            G1[t + 1] += s11
-            G1[t + 2] += s12
-            G1[t + 3] += s13
-            G2[t] += s20
-            G2[t + 1] += s21
-            G2[t + 2] += s22
-            G2[t + 3] += s23
-            G3[t] += s30
-            G3[t + 1] += s31
-            G3[t + 2] += s32
-            G3[t + 3] += s33
+            dots_block(T, s, t, padded, G)
     for s in range(full, r):
         _dots(T[s], T, n, G[s])
 
@@ -173,21 +133,53 @@ def _residual(a: Array, T: Array, n: int, e: Array) -> float:
 
 
 @kernel
+def _aim(a: float, g: float, h: float, v: float) -> float:
+    """The minimum along a coordinate at ``a``, with slope ``g``, curvature ``h`` and its inverse ``v`` (0: flat)."""
+    x = a - g * v
+    x = x if x > 0 else a - a
+    return a - a if v == 0 and g > h * a else x  # flat but for a penalty, which wants it gone
+
+
+@kernel
 def _sweep_model(a: Array, g: Array, G: Array, inverse: Array, sweeps: int, patience: float) -> float:
-    """Coordinate descent on ``½ aᵀ G a``, gradient ``g`` (with the ridge on the diagonal of G); the decrease."""
+    """Coordinate descent on ``½ aᵀ G a``, gradient ``g`` (with the ridge on the diagonal of G); the decrease.
+
+    The gradient is brought up to date once for four coordinates, each of which knows the steps of those before it.
+    """
     r = a.size
-    zero, half = a.dtype.type(0), a.dtype.type(0.5)
+    half = a.dtype.type(0.5)
+    full = r - r % 4
     total, first = 0.0, 0.0
     for sweep in range(sweeps):
         fell = 0.0
-        for t in range(r):
+        for t in range(0, full, 4):
+            G0, G1, G2, G3 = G[t], G[t + 1], G[t + 2], G[t + 3]
+            h0, h1, h2, h3 = G0[t], G1[t + 1], G2[t + 2], G3[t + 3]
+            a0, a1, a2, a3 = a[t], a[t + 1], a[t + 2], a[t + 3]
+            g0 = g[t]
+            x0 = _aim(a0, g0, h0, inverse[t])
+            d0 = x0 - a0
+            g1 = g[t + 1] + d0 * G0[t + 1]
+            x1 = _aim(a1, g1, h1, inverse[t + 1])
+            d1 = x1 - a1
+            g2 = g[t + 2] + d0 * G0[t + 2] + d1 * G1[t + 2]
+            x2 = _aim(a2, g2, h2, inverse[t + 2])
+            d2 = x2 - a2
+            g3 = g[t + 3] + d0 * G0[t + 3] + d1 * G1[t + 3] + d2 * G2[t + 3]
+            x3 = _aim(a3, g3, h3, inverse[t + 3])
+            d3 = x3 - a3
+            if d0 != 0 or d1 != 0 or d2 != 0 or d3 != 0:
+                a[t], a[t + 1], a[t + 2], a[t + 3] = x0, x1, x2, x3
+                fell -= np.float64(d0 * (g0 + half * h0 * d0) + d1 * (g1 + half * h1 * d1))
+                fell -= np.float64(d2 * (g2 + half * h2 * d2) + d3 * (g3 + half * h3 * d3))
+                for s in range(r):
+                    g[s] += d0 * G0[s] + d1 * G1[s] + d2 * G2[s] + d3 * G3[s]
+        for t in range(full, r):
             Gt = G[t]
-            step = -g[t] * inverse[t]
-            step = step if step > -a[t] else -a[t]
-            if inverse[t] == zero:  # flat but for a penalty, which wants it gone
-                step = -a[t] if g[t] > Gt[t] * a[t] else zero
-            if step != zero:
-                a[t] += step
+            x = _aim(a[t], g[t], Gt[t], inverse[t])
+            step = x - a[t]
+            if step != 0:
+                a[t] = x
                 fell -= np.float64(step * (g[t] + half * Gt[t] * step))
                 for s in range(r):
                     g[s] += step * Gt[s]
@@ -226,12 +218,10 @@ def _sweep_entries(
             for q in range(n):
                 pull += e[q] * row[q]
             g -= pull
-            step = -g * inverse[t]
-            step = step if step > -a[t] else -a[t]
-            if inverse[t] == zero:
-                step = -a[t] if g > diagonal[t] * a[t] else zero
+            x = _aim(a[t], g, diagonal[t], inverse[t])
+            step = x - a[t]
             if step != zero:
-                a[t] += step
+                a[t] = x
                 fell -= np.float64(step * (g + half * diagonal[t] * step))
                 for q in range(n):
                     e[q] -= step * row[q]
@@ -265,38 +255,48 @@ def _equations(
     T: Array,
     e: Array,
     c: Array,
+    squares: Array,
     G: Array,
     sums: Array,
 ) -> float:
-    """Of one row: ``c = T e``, ``G = T Tᵀ`` (a triangle) unless that is empty, and ``Σ e²``.
+    """Of one row: ``c = T e``, ``G = T Tᵀ`` (a triangle) or, if that is empty, its diagonal ``squares``, and ``Σ e²``.
 
-    ``T`` and ``e`` hold the last entries that were gathered: all of them, if they are at most ``AT_ONCE``. ``sums``
-    (r + 1, r) is float64 to add up in.
+    ``T`` and ``e`` hold the last entries that were gathered: all of them, if the tile has room for these. ``sums``
+    (r + 2, r) is float64 to add up in.
     """
     r = c.size
     loss = 0.0
-    long = last - first > AT_ONCE
+    long = last - first > e.size
     if long:
         sums[:] = 0.0
     c[:] = 0
+    squares[:] = 0
     G[:] = 0
-    for start in range(first, last, AT_ONCE):
-        n = min(AT_ONCE, last - start)
+    for start in range(first, last, e.size):
+        n = min(e.size, last - start)
         _gather(indices, values, weights, shift, B, start, n, T, e)
         loss += _residual(a, T, n, e)
         _dots(e, T, n, c)
         if G.size:
             _gram(T, n, G)
+        else:
+            for t in range(r):
+                row, total = T[t], c.dtype.type(0)
+                for q in range(n):
+                    total += row[q] * row[q]
+                squares[t] += total
         if long:
             for s in range(r):
                 sums[r, s] += np.float64(c[s])
+                sums[r + 1, s] += np.float64(squares[s])
                 for t in range(G.shape[0]):
                     sums[s, t] += np.float64(G[s, t])
             c[:] = 0
+            squares[:] = 0
             G[:] = 0
     if long:
         for s in range(r):
-            c[s] = sums[r, s]
+            c[s], squares[s] = sums[r, s], sums[r + 1, s]
             for t in range(G.shape[0]):
                 G[s, t] = sums[s, t]
     return loss
@@ -323,18 +323,19 @@ def hals_rows(
 ) -> None:
     """Sweep over the rows ``lo <= i < hi`` of ``A`` into ``out``; see :mod:`nmfcore.solvers.hals`.
 
+    ``B`` may have more columns than ``A``, which are 0: whole blocks are gathered faster.
     ``ridge`` is that of each of these rows, or one for all. ``tally`` (2 r + 2) takes ``Σ ρ²`` before and after, the
     decrease, and what the rows had of the objective. A row with fewer than ``few`` entries is swept over these.
     """
-    r = B.shape[1]
+    r = A.shape[1]
     dtype = B.dtype.type
     zero, one = dtype(0), dtype(1)
     dead = dtype(1e-30) if B.itemsize == 4 else dtype(1e-200)
-    T, e = np.empty((r, AT_ONCE), B.dtype), np.empty(AT_ONCE, B.dtype)
+    T, e = _tile(B)
     G, c, none = np.empty((r, r), B.dtype), np.empty(r, B.dtype), np.empty((0, r), B.dtype)
     g, inverse, diagonal = np.empty(r, B.dtype), np.empty(r, B.dtype), np.empty(r, B.dtype)
-    sums = np.empty((r + 1, r))
-    few = min(few, float(AT_ONCE))
+    sums = np.empty((r + 2, r))
+    few = min(few, float(e.size))
     for i in range(lo, hi):
         a = out[i]
         a[:] = A[i]
@@ -342,8 +343,8 @@ def hals_rows(
         own = dtype(penalty)
         first, last = indptr[i], indptr[i + 1]
         n = last - first
-        model = G if n >= few else none
-        loss = _equations(indices, values, weights, shift, B, a, first, last, T, e, c, model, sums)
+        model = G if n >= few and sweeps > 0 else none
+        loss = _equations(indices, values, weights, shift, B, a, first, last, T, e, c, diagonal, model, sums)
         value = 0.5 * loss
         for t in range(r):
             value += np.float64(a[t]) * (l1 + 0.5 * penalty * np.float64(a[t]))
@@ -356,10 +357,7 @@ def hals_rows(
                 G[s, s] += own
                 diagonal[s] = G[s, s]
             else:
-                row, total = T[s], own
-                for q in range(n):
-                    total += row[q] * row[q]
-                diagonal[s] = total
+                diagonal[s] += own
             inverse[s] = one / diagonal[s] if diagonal[s] > dead else zero
         _add_squares(a, g, diagonal, tally[:r])
         if sweeps > 0 and model.size:
@@ -387,12 +385,13 @@ def row_systems(
     G: Array,
 ) -> None:
     """``C[k] = Σ_j ω_ij x_ij B[j]`` and ``G[k] = Σ_j ω_ij B[j] B[j]ᵀ`` for the rows ``i = lo + k < hi``."""
-    r = B.shape[1]
-    T, e = np.empty((r, AT_ONCE), B.dtype), np.empty(AT_ONCE, B.dtype)
-    sums, nothing = np.empty((r + 1, r)), np.zeros(r, B.dtype)
+    r = C.shape[1]
+    T, e = _tile(B)
+    sums, nothing, squares = np.empty((r + 2, r)), np.zeros(r, B.dtype), np.empty(r, B.dtype)
     for i in range(lo, hi):
         system = G[i - lo]
-        _equations(indices, values, weights, shift, B, nothing, indptr[i], indptr[i + 1], T, e, C[i - lo], system, sums)
+        first, last, c = indptr[i], indptr[i + 1], C[i - lo]
+        _equations(indices, values, weights, shift, B, nothing, first, last, T, e, c, squares, system, sums)
         for s in range(r):
             for t in range(s):
                 system[t, s] = system[s, t]

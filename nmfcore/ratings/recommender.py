@@ -137,8 +137,8 @@ class Recommender:
     l2: float | None = None
     prior: float = 30.0
     offsets: bool = True
-    tol: float = 2e-4
-    max_iter: int = 100
+    tol: float = 3e-4
+    max_iter: int = 300
     random_state: Any = None
     _model: _Model | None = field(default=None, init=False, repr=False)
 

@@ -116,6 +116,10 @@ class Solver(Protocol):
         """Whether an entry that is 0 stays 0."""
 
     @property
+    def balances(self) -> bool:
+        """Whether the loop may bring the components to their best scales in between."""
+
+    @property
     def gentle(self) -> int:
         """How many iterations from a start that knows nothing of X are better made with one sweep each."""
 

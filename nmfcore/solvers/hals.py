@@ -110,6 +110,11 @@ class HALS:
         return GENTLE if self.sweeps == "auto" else 0
 
     @property
+    def balances(self) -> bool:
+        """Not where sweeps are counted, as in the textbook."""
+        return self.sweeps == "auto"
+
+    @property
     def imputes(self) -> bool:
         """Whether sweeps may be made with few missing entries imputed, instead of each row's own G."""
         return self.sweeps == "auto"

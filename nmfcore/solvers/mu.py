@@ -80,6 +80,11 @@ class MU:
     def __post_init__(self) -> None:
         check_flag("MU: extrapolate", self.extrapolate)
 
+    @property
+    def balances(self) -> bool:
+        """Not where the algorithm is the textbook's."""
+        return self.extrapolate
+
     def sweeps_for(self, data: Data, r: int) -> int:
         """One update for each time the normal equations are formed."""
         return 1
