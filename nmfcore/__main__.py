@@ -134,8 +134,8 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
         default="error",
         help="where a user rated an item more than once (default: error)",
     )
-    add("--max-iter", type=int, metavar="N", help="most iterations (default: 100)")
-    add("--tol", type=float, metavar="X", help="stop at this KKT residual (default: 0.0002)")
+    add("--max-iter", type=int, metavar="N", help="most iterations (default: 300)")
+    add("--tol", type=float, metavar="X", help="stop at this KKT residual (default: 0.0003)")
 
 
 def _add_recommend(parser: argparse.ArgumentParser) -> None:
