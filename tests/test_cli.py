@@ -207,7 +207,7 @@ def test_a_bar_for_who_is_watching(
     assert fit.bar_is_possible()
     assert main(["fit", str(ratings_file), "--rank", "2", "--out", str(tmp_path / "m.npz")]) == 0
     error = capsys.readouterr().err
-    assert "/100 [" in error
+    assert f"/{Recommender().max_iter} [" in error
     assert "iteration" not in error
     monkeypatch.setitem(sys.modules, "tqdm", None)
     assert not fit.bar_is_possible()

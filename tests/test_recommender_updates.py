@@ -9,6 +9,7 @@ import pytest
 from scipy.optimize import nnls
 
 import nmfcore
+import nmfcore.solvers
 from nmfcore import Ratings, Recommender, archive
 from nmfcore.datasets import planted_ratings
 from nmfcore.ratings import UserItemMeans, recommender
@@ -168,14 +169,29 @@ def test_new_users_items_and_ratings_are_taken_in(ratings: Ratings) -> None:
     assert model.factorization_.objective == pytest.approx(full.factorization_.objective, rel=0.02)
 
 
-def test_going_on_is_going_on(ratings: Ratings) -> None:
-    """Ratings that are there already change nothing: five iterations and then five are ten."""
-    ten = fit(ratings, max_iter=10, tol=0)
+def test_going_on_is_what_the_engine_does_from_there(ratings: Ratings, tmp_path: Path) -> None:
+    """The problem written out as a dense matrix with weights, from the factors in the file."""
     model = fit(ratings, max_iter=5, tol=0)
+    W, H, unit = whole(model, tmp_path)
+    (m, n), means = ratings.shape, UserItemMeans.fit(ratings)
+    X, weights = np.zeros((m + 1, n + 1)), np.zeros((m + 1, n + 1))
+    rows, columns, values = ratings.triplets()
+    X[rows, columns], weights[rows, columns] = values, 1
+    X[:m, n], weights[:m, n] = np.clip(means.mean + means.user_offsets, 1, 5), PRIOR
+    X[m, :n], weights[m, :n] = np.clip(means.mean + means.item_offsets, 1, 5), PRIOR
+    expected = nmfcore.factorize(
+        X / unit, 4, weights=weights, l2=L2 / unit, l2_scaling="count", offsets=True, W=W, H=H, tol=0, max_iter=5,
+        solver=nmfcore.solvers.HALS(extrapolate=False),
+    )  # fmt: skip
+    start = model.factorization_.objective
     model.tol = 0.0
-    model.partial_fit(only(ratings, [3]), max_iter=5)
-    np.testing.assert_allclose(model.factorization_.W, ten.factorization_.W, atol=1e-3)
-    assert model.factorization_.objective == pytest.approx(ten.factorization_.objective, rel=1e-4)
+    model.partial_fit(only(ratings, [3]), max_iter=5)  # ratings that are there already
+    assert model.factorization_.n_iter == 5
+    assert model.factorization_.objective == pytest.approx(unit**2 * expected.objective, rel=1e-5)
+    assert model.factorization_.objective < start
+    W, H, _ = whole(model, tmp_path)
+    np.testing.assert_allclose(W, expected.W, atol=1e-3)  # in float32 there
+    np.testing.assert_allclose(H, expected.H, atol=1e-3)
 
 
 def test_an_unfitted_model_is_fitted(ratings: Ratings, model: Recommender) -> None:

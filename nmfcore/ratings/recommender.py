@@ -256,7 +256,7 @@ class Recommender:
         >>> from nmfcore import Ratings
         >>> from nmfcore.datasets import planted_ratings
         >>> model = Recommender(rank=2, random_state=0).fit(planted_ratings(30, 20, 200))
-        >>> model = model.partial_fit(Ratings.from_triplets([30, 30], [1, 99], [5, 1]))  # a new user, a new item
+        >>> model = model.partial_fit(Ratings.from_triplets([31, 31], [1, 99], [5, 1]))  # a new user, a new item
         >>> model.ratings_.shape
         (31, 21)
         """
