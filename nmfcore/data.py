@@ -384,6 +384,14 @@ class RowGrams:
             observed.row_systems(*self.entries, start, stop, C, G)
             yield start, stop, C[: stop - start], G[: stop - start]
 
+    def piece(self, a: Array, first: int, last: int) -> tuple[Array, Array, float]:
+        """``C`` (1, r), ``G`` (1, r, r) and the loss of ``a`` (1, r) over some entries of one row, in float64."""
+        ends = np.array([first, last])
+        C, G = np.empty((1, self.r), a.dtype), np.empty((1, self.r, self.r), a.dtype)
+        observed.row_systems(ends, *self.entries[1:], 0, 1, C, G)
+        loss = 0.5 * float(observed.squared_error(ends, *self.entries[1:], a, 0, 1))
+        return C.astype(np.float64), G.astype(np.float64), loss
+
     def loss(self, A: Array, lo: int, hi: int) -> float:
         """``½ Σ ω (x - x̂)²`` of some rows, for ``A`` (m, r)."""
         return 0.5 * float(observed.squared_error(*self.entries, A, lo, hi))

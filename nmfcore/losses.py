@@ -20,6 +20,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -36,6 +38,7 @@ EXACT = 1e-9  # of Σ x²: below this the objective is recomputed at every itera
 AFFORDABLE = 1e9  # flop; a sparse X may be so large that its unstored zeros cannot be gone through one by one
 RESIDUAL_NOISE = 1e4  # epsilons, of a KKT residual that rounding makes
 LEAST_SINGLE = 1e-30  # of the largest x: a float32 factor still has entries far below what such an x asks for
+PIECE = 2**17  # entries of a row that one thread goes through at a time
 NOISE = 4.0  # times r, squared epsilons of Σ x²: a decrease that is rounding
 REFRESH = 1e-3  # recompute the objective when it has fallen to this share of where it was last exact
 
@@ -139,6 +142,9 @@ class Quadratics:
     def __init__(self, data: Data, normal: Any) -> None:
         self.data, self.normal = data, normal
 
+    def prepare(self, A: Array, team: Team) -> None:
+        """Nothing."""
+
     def slabs(self, r: int, sweeps: int) -> list[Slab]:
         return self.data.slabs(r, 2.0 * self.data.shape[0] * r * r * (sweeps + 2))
 
@@ -167,17 +173,46 @@ class Quadratics:
 
 
 class RowQuadratics(Quadratics):
-    """The same where every row has a Gram matrix of its own; a pass also finds the loss of the rows it is given."""
+    """The same where every row has a Gram matrix of its own; a pass also finds the loss of the rows it is given.
+
+    A row of very many entries is not left to one thread: its normal equations are made in pieces, of the same length
+    for any number of threads, before the rows are shared out.
+    """
+
+    def __init__(self, data: Data, normal: Any) -> None:
+        super().__init__(data, normal)
+        self._long: dict[int, tuple[Array, Array, float]] = {}
+
+    def prepare(self, A: Array, team: Team) -> None:
+        indptr = self.normal.entries.indptr
+        for i in np.flatnonzero(np.diff(indptr) > 2 * PIECE).tolist():
+            cuts = [*range(int(indptr[i]), int(indptr[i + 1]) - PIECE, PIECE), int(indptr[i + 1])]
+            parts = team.map(partial(self.normal.piece, A[i : i + 1]), list(pairwise(cuts)))
+            C, G = (np.asarray(sum(part[k] for part in parts)).astype(A.dtype) for k in (0, 1))
+            self._long[i] = C, G, sum(part[2] for part in parts)
 
     def move(
+        self, solver: Any, A: Array, lo: int, hi: int, penalty: Penalty, sweeps: int, out: Array, tally: Array
+    ) -> None:
+        start = lo
+        for i in [i for i in self._long if lo <= i < hi]:
+            self._move_rows(solver, A, start, i, penalty, sweeps, out, tally)
+            row, (C, G, loss), value = slice(i, i + 1), self._long[i], float(tally[2 * A.shape[1] + 1])
+            solver.update(A[row], C, G, penalty.rows(row), sweeps, out[row], tally)
+            tally[2 * A.shape[1] + 1] = value + loss + penalty.rows(row).of(A[row])
+            start = i + 1
+        self._move_rows(solver, A, start, hi, penalty, sweeps, out, tally)
+
+    def _move_rows(
         self, solver: Any, A: Array, lo: int, hi: int, penalty: Penalty, sweeps: int, out: Array, tally: Array
     ) -> None:
         if hasattr(solver, "sweep_entries"):
             solver.sweep_entries(self.normal.entries, A, lo, hi, penalty, sweeps, out, tally)
             return
+        place = 2 * A.shape[1] + 1
+        value = float(tally[place])
         super().move(solver, A, lo, hi, penalty, sweeps, out, tally)
-        value = 2 * A.shape[1] + 1
-        tally[value] = self.normal.loss(A, lo, hi) + penalty.rows(slice(lo, hi)).of(A[lo:hi])
+        tally[place] = value + self.normal.loss(A, lo, hi) + penalty.rows(slice(lo, hi)).of(A[lo:hi])
 
 
 class CarriedAccount:
@@ -255,6 +290,9 @@ class Divergences:
         self.data, self.B, self.beta, self.floor = data, exact if beta < 1.0 else B, beta, floor
         self.Bt = np.ascontiguousarray(self.B.T)
         self.D = data.column_sums(exact) if beta == 1.0 else exact[:0]
+
+    def prepare(self, A: Array, team: Team) -> None:
+        """Nothing."""
 
     def slabs(self, r: int, sweeps: int) -> list[Slab]:
         entries = self.data.values.size if self.beta == 1.0 else self.data.n_entries

@@ -214,3 +214,24 @@ def test_long_and_short_rows() -> None:
                     A[i, t] = max(0.0, A[i, t] - (G[t] @ A[i] - c[t]) / G[t, t])
     np.testing.assert_allclose(f.W, expected_W, rtol=1e-10)
     np.testing.assert_allclose(f.H, expected_H, rtol=1e-10)
+
+
+@pytest.mark.parametrize("solver", [HALS(sweeps=3), MU()])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_row_too_long_for_one_thread(monkeypatch: pytest.MonkeyPatch, solver: Any, dtype: Any) -> None:
+    """Its normal equations are summed in pieces: the same fit, to rounding, and the same bits for any team."""
+    from nmfcore import losses
+
+    X = ratings(m=3, n=2000, share=0.5, dtype=dtype)
+    offsets = isinstance(solver, HALS)
+    options: dict[str, Any] = {"missing_values": "unstored", "l2": 0.05, "l2_scaling": "count", "offsets": offsets}
+    options |= {"solver": solver, "random_state": 0, "tol": 0, "max_iter": 4}
+    whole = nmfcore.factorize(X, 3, **options)
+    monkeypatch.setattr(losses, "PIECE", 128)
+    pieces = [nmfcore.factorize(X, 3, n_threads=n, **options) for n in (1, 2, 3)]
+    rtol = 2e-4 if dtype is np.float32 else 1e-10
+    np.testing.assert_allclose(pieces[0].reconstruct(), whole.reconstruct(), rtol=rtol)
+    np.testing.assert_allclose(pieces[0].history.objective, whole.history.objective, rtol=rtol / 10)
+    for f in pieces[1:]:
+        np.testing.assert_array_equal(f.W, pieces[0].W)
+        np.testing.assert_array_equal(f.history.objective, pieces[0].history.objective)

@@ -67,11 +67,11 @@ def _gather(
             x[q] -= shift[np.uintp(indices[first + q])]
     if weights.size:
         for q in range(n):
-            x[q] *= np.sqrt(weights[first + q])
-        for t in range(r):
-            row = T[t]
-            for q in range(n):
-                row[q] *= np.sqrt(weights[first + q])
+            if weights[first + q] != 1:  # most are, where some entries stand for more than one
+                root = np.sqrt(weights[first + q])
+                x[q] *= root
+                for t in range(r):
+                    T[t, q] *= root
 
 
 @kernel

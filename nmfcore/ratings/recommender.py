@@ -93,8 +93,8 @@ class Recommender:
     rank : int
         Number of latent features.
     l2 : float, optional
-        Penalty on each rating's two factor rows, in the unit of the ratings. Default: 0.02 times their mean
-        (0.07 on a scale of five stars), which scales with them.
+        Penalty on each rating's two factor rows, in the unit of the ratings. Default: 0.0185 times their mean
+        (0.066 on a scale of five stars), which scales with them.
     prior : float
         Weight, in ratings, of each user's and each item's mean; more than 0.
     offsets : bool
@@ -118,9 +118,10 @@ class Recommender:
     Notes
     -----
     The defaults were chosen on validation parts inside the training parts (a tenth of them, clipped RMSE): rank 32 with
-    ``prior=30, offsets=True`` and l2 of .02 times the mean has .913 on MovieLens-100K, .870 on MovieLens-latest-small,
-    1.556 on MovieTweetings and .848 on MovieLens-1M. Half the prior is worse on all of them; on MovieLens-1M l2 = .06
-    and no offsets are better by .003, on the small sets l2 of .025 times the mean by up to .002.
+    ``prior=30, offsets=True`` and l2 of .02 times the mean had .913 on MovieLens-100K, .870 on MovieLens-latest-small,
+    1.556 on MovieTweetings and .848 on MovieLens-1M. Half the prior was worse on all of them; on MovieLens-1M l2 of
+    .0167 times the mean and no offsets were better by .003, on the small sets l2 of .025 times the mean by up to .002:
+    .0185 is between.
 
     Examples
     --------
@@ -289,8 +290,9 @@ class Recommender:
         problem = pose(ratings, means, self.prior, unit)
         l2 = L2_PER_MEAN * means.mean if self.l2 is None else self.l2
         if not l2 <= MOST_L2 * unit:
+            most = f"{MOST_L2 * unit:g}"
             raise ValueError(
-                f"l2={l2:g} for each rating is too large a penalty: it overflows. Choose less than {MOST_L2}."
+                f"l2={l2:g} for each rating is too large a penalty: it overflows. Choose less than {most}."
             )
         if options["progress"] is None:
             options["progress"] = ratings.nnz >= MANY and bar_is_possible()

@@ -56,6 +56,9 @@ class Penalty(NamedTuple):
 class Equations(Protocol):
     """What a half-step minimises in the rows of ``A``, for one fixed ``B``: made by a loss."""
 
+    def prepare(self, A: Array, team: Team) -> None:
+        """What has to be made of rows that are too long for one thread, before the others are shared out."""
+
     def slabs(self, r: int, sweeps: int) -> list[Slab]:
         """How the rows are shared out."""
 
@@ -182,6 +185,7 @@ def half_step(
     r = A.shape[1]
     sweeps = min(solver.sweeps_for(data, r), most)
     out = np.empty_like(A)
+    equations.prepare(A, team)
 
     def slab(lo: int, hi: int) -> Array:
         tally = equations.tally(r)
