@@ -6,9 +6,9 @@ import it, or set ``NUMBA_CACHE_DIR``.
 
 * :func:`transpose_block`: eight rows of a matrix, gathered, and eight of their columns, transposed into a tile. Loops
   move one number at a time; this loads eight, and exchanges them between vectors in three rounds of a butterfly.
-* :func:`dots_block`: the sixteen inner products of four rows of a tile with four others. A loop's sums are each added
-  up across their lanes by themselves, and what is left of a row after whole vectors is done number by number; here
-  the tile is padded, and sixteen vectors of partial sums are added up together.
+* :func:`dots_block`, :func:`weighted_dots_block`: the sixteen inner products of four rows of a tile with four others. A
+  loop's sums are each added up across their lanes by themselves, and what is left of a row after whole vectors is done
+  number by number; here the tile is padded, and sixteen vectors of partial sums are added up together.
 """
 
 from __future__ import annotations
@@ -86,47 +86,70 @@ def _dots_block(typing: Any, T: Any, s: Any, t: Any, n: Any, G: Any) -> Any:
     """``G[s + k, t + l] += Σ_q T[s + k, q] T[t + l, q]`` for ``k, l < 4``, ``q < n`` a multiple of ``LANES``."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        kind, G_kind = signature.args[0], signature.args[4]
-        T, s, t, n, G = values
-        number = context.get_data_type(kind.dtype)
-        align = kind.dtype.bitwidth // 8
-        lanes = 64 // align  # of the widest vector there is
-        vector, word = ir.VectorType(number, lanes), s.type
-        zero = ir.Constant(vector, [0.0] * lanes)
-        sums = [cgutils.alloca_once_value(builder, zero) for _ in range(16)]
-        starts = [
-            _element(context, builder, kind, T, [builder.add(line, word(k)), word(0)])
-            for line in (s, t)
-            for k in range(4)
-        ]
-        with cgutils.for_range_slice(builder, word(0), n, word(lanes), word) as (q, _):
-            lines = [_load(builder, builder.gep(start, [q]), vector, align) for start in starts]
-            for k in range(4):
-                for m in range(4):
-                    place = sums[4 * k + m]
-                    product = builder.fmul(lines[k], lines[4 + m], flags=("contract",))
-                    builder.store(builder.fadd(builder.load(place), product, flags=("contract",)), place)
-        parts = [builder.load(place) for place in sums]
-        distance = lanes // 2
-        while len(parts) > 16 // lanes:  # two vectors become one, until every lane is a sum of its own
-            half = len(parts) // 2
-            both = [_exchanged(builder, parts[i], parts[i + half], distance) for i in range(half)]
-            parts = [builder.fadd(a, b) for a, b in both]
-            distance //= 2
-        # Lane by lane, from the order in which the vectors were folded.
-        width, folded = len(parts), 16 // len(parts)
-        for i in range(16):
-            fold, lane, size, step = i // width, 0, folded // 2, lanes // 2
-            while size:
-                lane += step if fold & size else 0
-                size, step = size // 2, step // 2
-            sum_ = builder.extract_element(parts[i % width], ir.Constant(ir.IntType(32), lane))
-            place = _element(context, builder, G_kind, G, [builder.add(s, word(i // 4)), builder.add(t, word(i % 4))])
-            builder.store(builder.fadd(builder.load(place), sum_), place)
+        T, s, t, n, G = ((kind, value) for kind, value in zip(signature.args, values, strict=True))
+        _sum_products(context, builder, T, s[1], t[1], n[1], None, G)
         return context.get_dummy_value()
 
     return types.void(T, types.intp, types.intp, types.intp, G), generate
 
 
+def _weighted_dots_block(typing: Any, T: Any, s: Any, t: Any, n: Any, w: Any, G: Any) -> Any:
+    """The same of ``w[q] T[s + k, q] T[t + l, q]``."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        T, s, t, n, w, G = ((kind, value) for kind, value in zip(signature.args, values, strict=True))
+        _sum_products(context, builder, T, s[1], t[1], n[1], w, G)
+        return context.get_dummy_value()
+
+    return types.void(T, types.intp, types.intp, types.intp, w, G), generate
+
+
+def _sum_products(context: Any, builder: Any, T: Any, s: Any, t: Any, n: Any, weights: Any, G: Any) -> None:
+    """Code for the sixteen sums; arrays come with their types."""
+    number, word = context.get_data_type(T[0].dtype), s.type
+    align = T[0].dtype.bitwidth // 8
+    vector = ir.VectorType(number, 64 // align)  # the widest there is
+    sums = [cgutils.alloca_once_value(builder, ir.Constant(vector, [0.0] * vector.count)) for _ in range(16)]
+    starts = [
+        _element(context, builder, T[0], T[1], [builder.add(line, word(k)), word(0)])
+        for line in (s, t)
+        for k in range(4)
+    ]
+    first_weight = None if weights is None else _element(context, builder, weights[0], weights[1], [word(0)])
+    with cgutils.for_range_slice(builder, word(0), n, word(vector.count), word) as (q, _):
+        lines = [_load(builder, builder.gep(start, [q]), vector, align) for start in starts]
+        if first_weight is not None:
+            weight = _load(builder, builder.gep(first_weight, [q]), vector, align)
+            lines[:4] = [builder.fmul(line, weight) for line in lines[:4]]
+        for k in range(16):
+            product = builder.fmul(lines[k // 4], lines[4 + k % 4], flags=("contract",))
+            builder.store(builder.fadd(builder.load(sums[k]), product, flags=("contract",)), sums[k])
+    totals = _added_up(builder, [builder.load(place) for place in sums])
+    for k in range(16):
+        place = _element(context, builder, G[0], G[1], [builder.add(s, word(k // 4)), builder.add(t, word(k % 4))])
+        builder.store(builder.fadd(builder.load(place), totals[k]), place)
+
+
+def _added_up(builder: Any, parts: list[Any]) -> list[Any]:
+    """The sum of the lanes of each of sixteen vectors: two vectors become one, until every lane is a sum of its own."""
+    lanes = parts[0].type.count
+    distance = lanes // 2
+    while len(parts) > 16 // lanes:
+        half = len(parts) // 2
+        pairs = [_exchanged(builder, parts[i], parts[i + half], distance) for i in range(half)]
+        parts = [builder.fadd(a, b) for a, b in pairs]
+        distance //= 2
+    width, folded = len(parts), 16 // len(parts)
+    totals = []
+    for i in range(16):  # which lane it is follows from the order in which the vectors were folded
+        fold, lane, size, step = i // width, 0, folded // 2, lanes // 2
+        while size:
+            lane += step if fold & size else 0
+            size, step = size // 2, step // 2
+        totals.append(builder.extract_element(parts[i % width], ir.Constant(ir.IntType(32), lane)))
+    return totals
+
+
 transpose_block: Any = intrinsic(_transpose_block)
 dots_block: Any = intrinsic(_dots_block)
+weighted_dots_block: Any = intrinsic(_weighted_dots_block)

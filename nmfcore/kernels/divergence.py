@@ -29,6 +29,7 @@ import numpy as np
 
 from nmfcore._types import Array
 from nmfcore.kernels._jit import kernel
+from nmfcore.kernels._vector import LANES, transpose_block, weighted_dots_block
 
 AT_ONCE = 1024  # entries; with r = 20, 160 KiB of the second-level cache
 ROW_AT_ONCE = 512  # columns, of four rows at a time: x̂, P and D take 48 KiB
@@ -95,33 +96,20 @@ def exp(x: float) -> float:
 
 @kernel
 def gather(B: Array, indices: Array, T: Array) -> None:
-    """``T[t, p] = B[indices[p], t]``, by blocks of four rows and four components.
-
-    Plain loops become scattered stores where a processor has them (AVX-512), which take ten times as long.
-    """
+    """``T[t, p] = B[indices[p], t]``, and 0 beyond the last up to whole vectors."""
     n, r = indices.size, B.shape[1]
-    fours, full = n - n % 4, r - r % 4
-    for p in range(0, fours, 4):
-        p1, p2, p3 = p + 1, p + 2, p + 3
-        b0, b1 = B[np.uintp(indices[p])], B[np.uintp(indices[p1])]
-        b2, b3 = B[np.uintp(indices[p2])], B[np.uintp(indices[p3])]
-        for t in range(0, full, 4):
-            T0, T1, T2, T3 = T[t], T[t + 1], T[t + 2], T[t + 3]
-            w0, x0, y0, z0 = b0[t], b0[t + 1], b0[t + 2], b0[t + 3]
-            w1, x1, y1, z1 = b1[t], b1[t + 1], b1[t + 2], b1[t + 3]
-            w2, x2, y2, z2 = b2[t], b2[t + 1], b2[t + 2], b2[t + 3]
-            w3, x3, y3, z3 = b3[t], b3[t + 1], b3[t + 2], b3[t + 3]
-            T0[p], T0[p1], T0[p2], T0[p3] = w0, w1, w2, w3
-            T1[p], T1[p1], T1[p2], T1[p3] = x0, x1, x2, x3
-            T2[p], T2[p1], T2[p2], T2[p3] = y0, y1, y2, y3
-            T3[p], T3[p1], T3[p2], T3[p3] = z0, z1, z2, z3
-        for t in range(full, r):
-            T0 = T[t]
-            T0[p], T0[p1], T0[p2], T0[p3] = b0[t], b1[t], b2[t], b3[t]
-    for p in range(fours, n):
+    eights, full = n - n % 8, r - r % 8
+    for p in range(0, eights, 8):
+        for t in range(0, full, 8):
+            transpose_block(B, indices, p, t, T, p)
+    for p in range(n):
         b = B[np.uintp(indices[p])]
-        for t in range(r):
+        for t in range(full if p < eights else 0, r):
             T[t, p] = b[t]
+    for t in range(r):
+        row = T[t]
+        for p in range(n, n + -n % LANES):
+            row[p] = 0
 
 
 @kernel
@@ -419,6 +407,23 @@ def _add_gram(T: Array, at: int, q: Array, G: Array) -> None:
 
 
 @kernel
+def _add_gathered_gram(T: Array, n: int, q: Array, G: Array) -> None:
+    """The same for a tile of ``n`` entries, padded with zeros to whole vectors, as ``q`` is."""
+    r = G.shape[0]
+    full = r - r % 4
+    for s in range(0, full, 4):
+        for t in range(0, s + 4, 4):
+            weighted_dots_block(T, s, t, n + -n % LANES, q, G)
+    for s in range(full, r):
+        row = T[s]
+        for t in range(s + 1):
+            other, total = T[t], q.dtype.type(0)
+            for j in range(n):
+                total += q[j] * row[j] * other[j]
+            G[s, t] += total
+
+
+@kernel
 def _survey(
     indices: Array,
     values: Array,
@@ -460,7 +465,13 @@ def _survey(
         if G.size:
             for j in range(y.size):
                 u[j] /= y[j]
-            _add_gram(T, at, u, G)
+            if gathered:
+                padded = buffers[1]
+                for j in range(y.size, y.size + -y.size % LANES):
+                    padded[j] = 0
+                _add_gathered_gram(T, y.size, padded, G)
+            else:
+                _add_gram(T, at, u, G)
     return value, seen, lost
 
 
