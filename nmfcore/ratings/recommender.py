@@ -12,8 +12,8 @@ that one setting suits the busy and the quiet; the engine's ``l2_scaling="count"
 Inside, ratings are brought to a mean of 4: the penalty of features then scales as ratings do, and the offsets, whose
 penalty would not (they have the unit of ratings, features of their root), weigh the same on any scale.
 
-The steps are plain ones: extrapolation, and balancing the components in between, lower the objective sooner, but not the
-error on ratings that were held out.
+The steps are plain ones: extrapolation, and balancing the components in between, lower the objective sooner, but not
+the error on ratings that were held out.
 
 References
 ----------
