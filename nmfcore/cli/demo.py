@@ -162,7 +162,8 @@ def part_two() -> None:
         f'\n  factorize(train, {PLANTED_RANK}, missing_values="unstored", l2={PLANTED_L2}, random_state=0)'
         "\n\nThe Recommender is that NMF with two changes: l2 counts once for each rating, and an average user"
         "\nand an average item are added, at the means; so what is little known goes there instead of to 0."
-        f"\n(Recommender(rank={PLANTED_RANK}, random_state=0).fit(train); l2 is the default.)\n"
+        f"\n(Recommender(rank={PLANTED_RANK}, random_state=0).fit(train); l2 is the default, and users and items"
+        "\nhave offsets too.)\n"
         f"\nNext, your own file:\n  {invoked_as()} fit RATINGS --test 0.1 --out model.npz"
         f"\n  {invoked_as()} recommend model.npz --user ID"
     )
