@@ -37,6 +37,7 @@ __all__ = ["FORMAT", "JSON", "VERSION", "Member", "read", "replacing", "write"]
 
 FORMAT = "nmfcore"
 VERSION = 1
+LOADERS = {"factorization": "nmfcore.load", "recommender": "nmfcore.Recommender.load"}  # by what a file says it is
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 
@@ -282,7 +283,7 @@ def _read(
         infos = _index(archive)
         # The version comes first: a newer file may well hold members unknown to this one.
         meta = _read_meta(archive, infos.pop("meta.npy"), length)
-        _check_names(infos.keys(), expected)
+        _check_names(infos.keys(), expected, str(meta.get("kind")))
         for info in infos.values():
             _check_entry(info, length)
         total = sum(info.file_size for info in infos.values())
@@ -310,7 +311,16 @@ def _index(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     return infos
 
 
-def _check_names(found: Collection[str], expected: Mapping[str, Member]) -> None:
+def _check_names(found: Collection[str], expected: Mapping[str, Member], kind: str) -> None:
+    try:
+        _compare_names(found, expected)
+    except _Refusal as refusal:
+        if kind not in LOADERS:
+            raise
+        raise _Refusal(f"{refusal} It says that it is a {kind}: {LOADERS[kind]} reads those.") from None
+
+
+def _compare_names(found: Collection[str], expected: Mapping[str, Member]) -> None:
     known = {f"{name}.npy" for name in expected}
     for name in found:
         if name not in known:

@@ -266,7 +266,8 @@ def transform(f: Factorization, X: object, mask: object, weights: object, n_thre
         raise ValueError(f"X has {scaled.data.shape[1]} features, but the factorization expects {f.H.shape[1]}.")
     _check_zeros(scaled.data, loss, beta)
     validation.check_values(f.H, "H")
-    largest = float(f.H.max()) if f.H.size else 0.0
+    features = f.H[:-2] if f.settings.get("offsets") else f.H  # ones and offsets have another unit
+    largest = float(features.max()) if features.size else 0.0
     k = int(np.frexp(largest)[1]) if largest > 0 else 0  # H scaled to about 1: its Gram matrix must not overflow
     Ht = np.ldexp(np.ascontiguousarray(f.H.T, dtype=float64), -k)
     s = 2 * scaled.scale.shift

@@ -113,7 +113,7 @@ def _nnls_rows(
             for _ in range(sweeps):
                 for t in range(r):
                     curvature = Gi[t, t] + l2
-                    if curvature > 1e-300:
+                    if curvature > 2.3e-308:  # the least that has an inverse
                         move = -g[t] / curvature
                         move = move if move > -a[t] else -a[t]
                         if move != 0.0:

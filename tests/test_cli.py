@@ -387,6 +387,18 @@ def test_the_command_shown_works(tmp_path: Path) -> None:
 # Interrupts and pipes
 
 
+def test_a_reader_of_the_progress_may_leave(
+    ratings_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stderr", Closed())
+    assert main(["fit", str(ratings_file), "--rank", "2", "--out", str(tmp_path / "m.npz")]) == 0
+    assert Recommender.load(tmp_path / "m.npz").rank == 2
+
+
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, fit_number: int, iteration: int) -> None:
     fits = []
 

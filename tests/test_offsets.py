@@ -131,6 +131,23 @@ def test_scale(power: int) -> None:
     np.testing.assert_allclose(g.kkt, f.kkt, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "scale"),
+    [(np.float64, 1e-300), (np.float64, 1e150), (np.float64, 1e210), (np.float64, 1e300), (np.float32, 3e37)],
+)
+def test_ratings_near_the_ends_of_the_range(dtype: Any, scale: float) -> None:
+    """The ones of the offsets are as far from 1 inside as X is; they count all the same, in a fit and afterwards."""
+    X = ratings(dtype=dtype)
+    options: dict[str, Any] = {"missing_values": "unstored", "offsets": True, "random_state": 0, "tol": 1e-3}
+    f = nmfcore.factorize(X, 2, **options)
+    g = nmfcore.factorize((X * scale).astype(dtype), 2, **options)
+    tolerance = 1e-9 if dtype is np.float64 else 1e-3
+    np.testing.assert_allclose(g.W[:, 2].astype(float) / scale, f.W[:, 2], rtol=tolerance, atol=tolerance)
+    expected = f.transform(X) @ f.H
+    predicted = g.transform((X * scale).astype(dtype)).astype(float) @ g.H.astype(float) / scale
+    np.testing.assert_allclose(predicted, expected, rtol=tolerance, atol=tolerance)
+
+
 @pytest.mark.parametrize("offsets", [False, True])
 def test_going_on_from_a_factorization(offsets: bool) -> None:
     X = ratings()

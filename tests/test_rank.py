@@ -641,13 +641,15 @@ def test_select_rank_tells_of_fits_that_did_not_converge(ratings_file, capsys):
         (["--ranks", "5-2"], "ranks is empty"),
         (["--folds", "1"], "n_folds=1 must be 2 or more"),
         (["--plot", "/absent/folder/errors.png"], "there is no such folder to draw into"),
+        (["--plot", "errors.xyz"], "--plot errors.xyz: the name must end in the kind of image"),
     ],
 )
 def test_what_the_command_line_refuses(ratings_file, capsys, options, message):
     assert main(["select-rank", str(ratings_file), *options]) == 2
-    err = capsys.readouterr().err
+    out, err = capsys.readouterr()
     assert message in err
     assert err.count("\n") == 1
+    assert "held out" not in out  # before the work, not after it
 
 
 def test_an_interrupt_on_the_command_line(ratings_file, capsys, monkeypatch):

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from nmfcore import Ratings, Recommender
+from nmfcore import Ratings, Recommender, evaluate
 from nmfcore.datasets import planted_ratings
 from nmfcore.ratings import RecommendationTable, ranking
 from nmfcore.ratings.ranking import best_items
@@ -226,6 +226,8 @@ def test_bad_input(model: Recommender) -> None:
         model.recommend([5, "5"])
     with pytest.raises(RuntimeError, match="not fitted"):
         Recommender().recommend()
+    with pytest.raises(TypeError, match=r"evaluate needs a fitted .*, not NoneType"):
+        evaluate(None, model.ratings_)
 
 
 def test_text_ids() -> None:

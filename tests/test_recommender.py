@@ -256,6 +256,8 @@ def test_not_fitted() -> None:
         ({"l2": -1}, ValueError, "l2=-1"),
         ({"prior": 0}, ValueError, "prior=0"),
         ({"prior": float("nan")}, ValueError, "prior=nan"),
+        ({"prior": 1e40}, ValueError, r"prior=1e\+40 is not between"),
+        ({"prior": 1e-50}, ValueError, "prior=1e-50 is not between"),
         ({"offsets": "yes"}, TypeError, "offsets='yes'"),
         ({"tol": "x"}, TypeError, "tol='x'"),
         ({"max_iter": -1}, ValueError, "max_iter=-1"),
@@ -386,6 +388,15 @@ DAMAGE = {
     "settings_rank": lambda a, meta: meta["recommender"].update(rank=7),
     "another_kind": lambda a, meta: meta.update(kind="something"),
 }
+
+
+def test_a_file_of_the_other_kind_is_refused_with_what_reads_it(fitted: Recommender, tmp_path: Path) -> None:
+    fitted.save(tmp_path / "recommender.npz")
+    nmfcore.factorize(np.ones((3, 3)), 1, random_state=0).save(tmp_path / "factorization.npz")
+    with pytest.raises(ValueError, match=r"recommender: nmfcore\.Recommender\.load reads those"):
+        nmfcore.load(tmp_path / "recommender.npz")
+    with pytest.raises(ValueError, match=r"factorization: nmfcore\.load reads those"):
+        Recommender.load(tmp_path / "factorization.npz")
 
 
 @pytest.mark.parametrize("damage", DAMAGE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import os
 import shlex
@@ -140,4 +141,5 @@ def fit(model: Recommender, ratings: Ratings) -> None:
 
 def _report(state: Any) -> None:
     if state.n_iter in SHOWN or state.n_iter % 100 == 0:
-        print(f"  iteration {state.n_iter:4}: KKT residual {state.kkt:.1e}, {state.seconds:.1f} s", file=sys.stderr)
+        with contextlib.suppress(BrokenPipeError):  # whoever reads this has had enough; the model is still wanted
+            print(f"  iteration {state.n_iter:4}: KKT residual {state.kkt:.1e}, {state.seconds:.1f} s", file=sys.stderr)

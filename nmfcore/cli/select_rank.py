@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nmfcore.rank import RankSelection
     from nmfcore.ratings import Ratings
 
-L2 = 0.025  # for each rating, of their mean: what Recommender has
+L2 = 0.025  # for each rating, of their mean
 RULES = ("one-standard-error", "paired", "best")
 LOSSES = ("frobenius", "kullback-leibler", "itakura-saito")
 
@@ -162,6 +162,11 @@ def _check_plot(path: str) -> None:
         import matplotlib  # noqa: F401
     except ImportError as error:
         raise ImportError('--plot needs matplotlib: pip install "nmfcore[plot]"') from error
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    kinds = FigureCanvasBase.get_supported_filetypes()
+    if os.path.splitext(path)[1][1:].lower() not in kinds:
+        raise ValueError(f"--plot {path}: the name must end in the kind of image, one of .{', .'.join(sorted(kinds))}")
     folder = os.path.dirname(os.path.realpath(path))
     if not os.path.isdir(folder):
         raise FileNotFoundError(errno.ENOENT, "there is no such folder to draw into", folder)

@@ -331,6 +331,8 @@ def hals_rows(
     dtype = B.dtype.type
     zero, one = dtype(0), dtype(1)
     dead = dtype(1e-30) if B.itemsize == 4 else dtype(1e-200)
+    # Where X is very large an offset's ones are very small (nmfcore.offsets), and no less alive.
+    last_dead = dead if not shift.size else dtype(1.2e-38) if B.itemsize == 4 else dtype(2.3e-308)
     T, e = _tile(B)
     G, c, none = np.empty((r, r), B.dtype), np.empty(r, B.dtype), np.empty((0, r), B.dtype)
     g, inverse, diagonal = np.empty(r, B.dtype), np.empty(r, B.dtype), np.empty(r, B.dtype)
@@ -358,7 +360,7 @@ def hals_rows(
                 diagonal[s] = G[s, s]
             else:
                 diagonal[s] += own
-            inverse[s] = one / diagonal[s] if diagonal[s] > dead else zero
+            inverse[s] = one / diagonal[s] if diagonal[s] > (dead if s < r - 1 else last_dead) else zero
         _add_squares(a, g, diagonal, tally[:r])
         if sweeps > 0 and model.size:
             tally[2 * r] += _sweep_model(a, g, G, inverse, sweeps, patience)

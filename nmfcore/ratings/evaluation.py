@@ -128,6 +128,8 @@ def evaluate(
     k = validation.whole(k, "k", 1)
     if not isinstance(test, Ratings):
         raise TypeError(f"evaluate needs nmfcore.Ratings, not {type(test).__name__}: see Ratings.from_triplets.")
+    if not hasattr(model, "factorization_"):
+        raise TypeError(f"evaluate needs a fitted nmfcore.Recommender, not {type(model).__name__}.")
     train, f = model.ratings_, model.factorization_
     threshold = train.mean() if threshold is None else validation.non_negative(threshold, "threshold")
     users, items = _positions(train, test)

@@ -46,6 +46,7 @@ L2_PER_MEAN = 0.0185  # of the mean rating; a compromise between validation part
 SETTINGS = ("rank", "l2", "prior", "offsets", "tol", "max_iter", "random_state")
 MOST_L2 = 1e30  # float32 ends some way beyond
 SWEEPS = 8  # of each row, always
+LEAST_PRIOR, MOST_PRIOR = 1e-30, 1e30  # likewise
 MANY = 5_000_000  # ratings: a fit of so many takes long enough for a bar
 
 MEMBERS = result.MEMBERS | {
@@ -157,6 +158,8 @@ class Recommender:
         self.prior = validation.non_negative(self.prior, "prior")
         if self.prior == 0.0:
             raise ValueError("prior=0 leaves a user without ratings nothing to go by; give a small number instead.")
+        if not LEAST_PRIOR <= self.prior <= MOST_PRIOR:
+            raise ValueError(f"prior={self.prior:g} is not between {LEAST_PRIOR:g} and {MOST_PRIOR:g} ratings.")
         check_flag("offsets", self.offsets)
         self.tol = validation.non_negative(self.tol, "tol")
         self.max_iter = validation.whole(self.max_iter, "max_iter", 0)
