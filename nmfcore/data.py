@@ -369,7 +369,7 @@ class RowGrams:
     def __init__(self, data: Observed, B: Array, shift: Array) -> None:
         indptr, indices, values, weights = data.arrays
         self.r = B.shape[1]
-        if -self.r % GATHERED < GATHERED - 2:  # a block more is faster than three columns or more one by one
+        if 0 < -self.r % GATHERED < GATHERED - 2:  # a block more is faster than three columns or more one by one
             B = np.hstack((B, np.zeros((B.shape[0], -self.r % GATHERED), B.dtype)))
         self.entries = Entries(indptr, indices, values, weights, shift, B)
 

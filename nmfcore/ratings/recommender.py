@@ -348,6 +348,7 @@ class Recommender:
         -------
         Recommender
             A model of these users and the same items, to predict, recommend and explain with; this one stays as it is.
+            (To learn from them, give their ratings to `partial_fit` of this one: that of the other knows no one else.)
 
         Raises
         ------
