@@ -412,3 +412,11 @@ def test_an_interpreter_for_nobody_is_refused():
     for wrong in ("nobody=/usr/bin/python", "libmf"):
         with pytest.raises(ValueError, match="--python takes NAME=PATH"):
             ratings_race.parse_pythons([wrong])
+
+
+def test_every_kernel_is_called_as_it_is_timed():
+    """The kernels' benchmarks, once each and at one size, untimed: a kernel that takes other arguments shows here."""
+    command = [sys.executable, "-m", "pytest", "benchmarks/test_kernels.py", "--benchmark-disable", "-q"]
+    done = subprocess.run([*command, "-k", "float32 and 5"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "passed" in done.stdout
