@@ -75,7 +75,8 @@ class HALS:
     sweeps : int or "auto"
         How often the coordinates of a row are gone through while its normal equations last. ``"auto"`` makes
         sweeps as long as they cost no more than the normal equations did, at most 30, and leaves
-        rows whose objective no longer falls noticeably (for Kullback-Leibler: of its model, at most 10); the first
+        rows whose objective no longer falls noticeably (where entries are missing at most 8; for Kullback-Leibler, of
+        its model, at most 10), and lets the components be brought to their best scales in between; the first
         ten iterations of an X of few entries make one sweep. What a
         sparse X stores is cheaper to go through than a dense X, so the same matrix may get other sweeps, and end
         in another minimum, as the other storage.
