@@ -17,7 +17,7 @@ import scipy.sparse
 from benchmarks import datasets
 from benchmarks.peak import peak
 from nmfcore import losses
-from nmfcore.data import Dense, Entries, Sparse, gram
+from nmfcore.data import Dense, Observed, Sparse, gram
 from nmfcore.kernels import dense, observed, sparse
 from nmfcore.parallel import Team
 from nmfcore.solvers import HALS, MU, Penalty
@@ -87,13 +87,18 @@ def test_sparse_product(benchmark: Any, timed: Any, r: int, dtype: str) -> None:
     timed(lambda: sparse.rows_times(X.indptr, X.indices, X.data, B, 0, X.shape[0], out), 2.0 * X.nnz * r, moved, dtype)
 
 
+def observed_entries(X: Any, B: Any) -> Any:
+    """What the kernels read of observed entries."""
+    none = np.empty(0, X.dtype)
+    return Observed(X.indptr.astype(np.int64), X.indices, X.data, none, X.shape).normal(B).entries
+
+
 @pytest.mark.parametrize("r", RANKS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_row_systems(benchmark: Any, timed: Any, r: int, dtype: str) -> None:
     X = scipy.sparse.csr_array(datasets.planted_ratings().astype(dtype))
     label(benchmark, f"observed row_systems ({X.nnz} stored)", *X.shape, dtype)
-    B, none = uniform(X.shape[1], r, dtype=dtype), np.empty(0, dtype)
-    entries = X.indptr.astype(np.int64), X.indices, X.data, none, none, B
+    entries = observed_entries(X, uniform(X.shape[1], r, dtype=dtype))[:-1]
     rows = 128  # as many systems as stay in the cache
     C, G = np.empty((rows, r), dtype), np.empty((rows, r, r), dtype)
 
@@ -101,22 +106,22 @@ def test_row_systems(benchmark: Any, timed: Any, r: int, dtype: str) -> None:
         for lo in range(0, X.shape[0], rows):
             observed.row_systems(*entries, lo, min(lo + rows, X.shape[0]), C, G)
 
-    moved = X.data.nbytes + X.indices.nbytes + X.nnz * r * B.itemsize
+    moved = X.data.nbytes + X.indices.nbytes + X.nnz * r * C.itemsize
     timed(call, 2.0 * X.nnz * r * (r + 1), moved, dtype)
 
 
 @pytest.mark.parametrize("r", RANKS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_half_step(benchmark: Any, timed: Any, r: int, dtype: str) -> None:
-    """A whole half-step over observed entries: systems, eight sweeps, loss and residual; half of G is made."""
+    """A whole half-step over observed entries: errors, blocks of G, eight sweeps, loss and residuals."""
     X = scipy.sparse.csr_array(datasets.planted_ratings().astype(dtype))
     label(benchmark, f"observed hals_rows ({X.nnz} stored)", *X.shape, dtype)
-    A, B, none = uniform(X.shape[0], r, dtype=dtype), uniform(X.shape[1], r, dtype=dtype), np.empty(0, dtype)
-    entries = Entries(X.indptr.astype(np.int64), X.indices, X.data, none, none, B)
+    A, entries = uniform(X.shape[0], r, dtype=dtype), observed_entries(X, uniform(X.shape[1], r, dtype=dtype))
     penalty, out, tally = Penalty(l2=0.1, counts=np.diff(X.indptr).astype(float)), np.empty_like(A), np.zeros(2 * r + 2)
     call = lambda: HALS(sweeps=8).sweep_entries(entries, A, 0, len(A), penalty, 8, out, tally)  # noqa: E731
-    moved = X.data.nbytes + X.indices.nbytes + X.nnz * r * B.itemsize
-    timed(call, X.nnz * r * (r + 5.0) + 16.0 * len(A) * r * r, moved, dtype)
+    moved = X.data.nbytes + X.indices.nbytes + X.nnz * r * A.itemsize
+    width = min(r, observed.LANES)
+    timed(call, 2.0 * X.nnz * r * (width + 6.0) + 16.0 * len(A) * r * width, moved, dtype)
 
 
 @pytest.mark.parametrize("r", RANKS)

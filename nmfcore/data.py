@@ -23,6 +23,7 @@ import numpy as np
 
 from nmfcore._types import Array
 from nmfcore.kernels import dense, factors, observed, sparse
+from nmfcore.kernels._lanes import LANES
 from nmfcore.parallel import Slab, Team, slab_count
 
 Block = tuple[int, int, Array, Array]  # rows lo <= i < hi, C (hi - lo, r), G (1 or hi - lo, r, r)
@@ -38,14 +39,15 @@ class Rows(NamedTuple):
 
 
 class Entries(NamedTuple):
-    """The observed entries of all rows, what is taken off the values of each column, and the factor that is fixed."""
+    """The observed entries of all rows and the factor that is fixed; see :mod:`nmfcore.kernels.observed`."""
 
     indptr: Array
     indices: Array
     values: Array
     weights: Array
-    shift: Array
     B: Array
+    shifted: bool
+    backwards: bool
 
 
 LEAST_ROWS = 64  # of a slab of a dense matrix: as many as a solver moves together
@@ -54,7 +56,7 @@ MOST_WORK = 5e8  # flop of a slab all the same: some 20 to 50 milliseconds
 ALIGNED = 16  # where slabs are cut: a whole number of vector steps
 COLUMNS_AT_ONCE = 512  # of a dense X, times four running sums: 16 KiB, half of the first-level cache
 ROWS_COPIED = 2**17  # numbers: rows of a transpose, or with their zeros, are copied so many at a time: 1 MiB
-GATHERED = 8  # columns of a factor that are gathered together
+CACHE_LINE = 64  # bytes: a row of a factor that begins with one is gathered in fewer
 GRAMS_AT_ONCE = 2**16  # numbers in a block of rows' own Gram matrices: half a MiB, in the second-level cache
 
 
@@ -366,12 +368,9 @@ class Sparse(_Complete):
 class RowGrams:
     """Normal equations of observed entries: a Gram matrix for every row."""
 
-    def __init__(self, data: Observed, B: Array, shift: Array) -> None:
-        indptr, indices, values, weights = data.arrays
+    def __init__(self, data: Observed, B: Array, shift: Array | None) -> None:
         self.r = B.shape[1]
-        if 0 < -self.r % GATHERED < GATHERED - 2:  # a block more is faster than three columns or more one by one
-            B = np.hstack((B, np.zeros((B.shape[0], -self.r % GATHERED), B.dtype)))
-        self.entries = Entries(indptr, indices, values, weights, shift, B)
+        self.entries = Entries(*data.weighted, _widened(B, shift), shift is not None, data.turned)
 
     def blocks(self, lo: int, hi: int) -> Iterator[Block]:
         """``(lo, hi, C, G)`` of as many rows as fit the cache; the arrays are used again for the next block."""
@@ -381,27 +380,27 @@ class RowGrams:
         G = np.empty((min(step, hi - lo), r, r), B.dtype)
         for start in range(lo, hi, step):
             stop = min(start + step, hi)
-            observed.row_systems(*self.entries, start, stop, C, G)
+            observed.row_systems(*self.entries[:-1], start, stop, C, G)
             yield start, stop, C[: stop - start], G[: stop - start]
 
     def piece(self, a: Array, first: int, last: int) -> tuple[Array, Array, float]:
         """``C`` (1, r), ``G`` (1, r, r) and the loss of ``a`` (1, r) over some entries of one row, in float64."""
         ends = np.array([first, last])
         C, G = np.empty((1, self.r), a.dtype), np.empty((1, self.r, self.r), a.dtype)
-        observed.row_systems(ends, *self.entries[1:], 0, 1, C, G)
-        loss = 0.5 * float(observed.squared_error(ends, *self.entries[1:], a, 0, 1))
+        observed.row_systems(ends, *self.entries[1:-1], 0, 1, C, G)
+        loss = 0.5 * float(observed.squared_error(ends, *self.entries[1:-1], a, 0, 1))
         return C.astype(np.float64), G.astype(np.float64), loss
 
     def loss(self, A: Array, lo: int, hi: int) -> float:
         """``½ Σ ω (x - x̂)²`` of some rows, for ``A`` (m, r)."""
-        return 0.5 * float(observed.squared_error(*self.entries, A, lo, hi))
+        return 0.5 * float(observed.squared_error(*self.entries[:-1], A, lo, hi))
 
 
 class Observed:
     """The observed entries of a matrix in compressed rows; what is not stored is missing and never read.
 
     ``weights`` is empty when every observed entry counts once, else one positive number per entry, which was
-    divided by ``2**weight_shift``.
+    divided by ``2**weight_shift``. ``turned`` tells a transpose: the steps of its rows may run the other way.
     """
 
     def __init__(
@@ -412,8 +411,9 @@ class Observed:
         weights: Array,
         shape: tuple[int, int],
         weight_shift: int = 0,
+        turned: bool = False,
     ) -> None:
-        self.weight_shift = weight_shift
+        self.weight_shift, self.turned = weight_shift, turned
         self.by_entries = True
         self.arrays = (indptr, indices, values, weights)
         self.shape = shape
@@ -422,7 +422,7 @@ class Observed:
     @cached_property
     def T(self) -> Observed:
         arrays = sparse.transposed_rows(*self.arrays, self.shape[1])
-        flipped = Observed(*arrays, self.shape[::-1], self.weight_shift)
+        flipped = Observed(*arrays, self.shape[::-1], self.weight_shift, not self.turned)
         flipped.__dict__["T"] = self
         return flipped
 
@@ -449,24 +449,30 @@ class Observed:
         return np.asarray(np.ldexp(sums[indptr[1:]] - sums[indptr[:-1]], self.weight_shift))
 
     @property
+    def weighted(self) -> tuple[Array, Array, Array, Array]:
+        """The arrays, with one weight for all entries where each counts once: a kernel goes through either."""
+        indptr, indices, values, weights = self.arrays
+        return indptr, indices, values, weights if weights.size else np.ones(1, values.dtype)
+
+    @property
     def values(self) -> Array:
         return self.arrays[2]
 
     def with_values(self, values: Array) -> Observed:
         indptr, indices, _, weights = self.arrays
-        return Observed(indptr, indices, values, weights, self.shape, self.weight_shift)
+        return Observed(indptr, indices, values, weights, self.shape, self.weight_shift, self.turned)
 
     def some_rows(self, rows: Array) -> Observed:
         indptr, indices, values, weights = self.arrays
         indptr, origin = entries_of(indptr, rows)
         weights = weights[origin] if weights.size else weights
         shape = (rows.size, self.shape[1])
-        return Observed(indptr, indices[origin], values[origin], weights, shape, self.weight_shift)
+        return Observed(indptr, indices[origin], values[origin], weights, shape, self.weight_shift, self.turned)
 
     def astype(self, dtype: np.dtype[Any]) -> Observed:
         indptr, indices, *numbers = self.arrays
         values, weights = (numbers_.astype(dtype, copy=False) for numbers_ in numbers)
-        return Observed(indptr, indices, values, weights, self.shape, self.weight_shift)
+        return Observed(indptr, indices, values, weights, self.shape, self.weight_shift, self.turned)
 
     @property
     def mean(self) -> Any:
@@ -488,7 +494,7 @@ class Observed:
         return _cut_by_entries(self.arrays[0], slab_count(self.work(r) + moving, self.shape[0]))
 
     def normal(self, B: Array, shift: Array | None = None) -> RowGrams:
-        return RowGrams(self, B, B[:0, 0] if shift is None else shift)
+        return RowGrams(self, B, shift)
 
     def rows(self, lo: int, hi: int, zeros: bool) -> Iterator[tuple[int, int, Rows]]:
         indptr, indices, values, weights = self.arrays
@@ -506,9 +512,8 @@ class Observed:
         return B[:0]
 
     def squared_error(self, A: Array, B: Array, team: Team) -> float:
-        none = B[:0, 0]
         return sum(
-            team.map(lambda lo, hi: observed.squared_error(*self.arrays, none, B, A, lo, hi), self.slabs(A.shape[1]))
+            team.map(lambda lo, hi: observed.squared_error(*self.weighted, B, False, A, lo, hi), self.slabs(A.shape[1]))
         )
 
     def times(self, B: Array, team: Team) -> Array:
@@ -516,6 +521,24 @@ class Observed:
         mean = values.dtype.type(values.mean())
         centred = Sparse(indptr, indices, values - mean, self.shape)
         return np.asarray(_product(centred, B, team) + mean * B.sum(axis=0))
+
+
+def _widened(B: Array, shift: Array | None) -> Array:
+    """``B`` (n, r) and ``shift`` (n,) side by side, with as much beyond the last row as is read there.
+
+    Rows that are not much shorter than blocks are made whole blocks, so that each begins where a cache line does.
+    """
+    n, r = B.shape
+    needed = r + (shift is not None)
+    wide = needed if needed <= LANES // 2 else needed + -needed % LANES
+    line = CACHE_LINE // B.itemsize
+    room = np.zeros(n * wide + line + LANES, B.dtype)
+    skip = -(room.ctypes.data // B.itemsize) % line
+    out = room[skip : skip + n * wide].reshape(n, wide)
+    out[:, :r] = B
+    if shift is not None:
+        out[:, r] = shift
+    return out
 
 
 def _place(p: int, n: int) -> tuple[int, int]:

@@ -58,7 +58,6 @@ MODEL_SWEEPS = 10  # of the model of a row (Kullback-Leibler), which is cheap be
 MODEL_PATIENCE = 1e-2
 ROW_SWEEPS = 8  # of a row by its own entries; a held-out error is reached in four fifths of the iterations that 4 take
 ROW_PATIENCE = 3e-3
-FEW_ENTRIES = 0.25  # times r: with fewer, a row is swept over its entries (see nmfcore.kernels.observed)
 PATIENCE = 0.003  # rows are left when a sweep lowers their objective by less than this share of the first sweep's,
 # divided by how many sweeps the normal equations are worth
 
@@ -145,9 +144,9 @@ class HALS:
     ) -> None:
         """Sweep over the rows ``lo <= i < hi`` of ``A``, each by its own entries, into ``out``."""
         patience = ROW_PATIENCE if self.sweeps == "auto" else 0.0
-        few = FEW_ENTRIES * A.shape[1]
         l1, ridge = penalty.l1, penalty.rows(slice(lo, hi)).ridge
-        observed.hals_rows(*entries, A, l1, ridge, sweeps, patience, few, lo, hi, out, tally)
+        backwards = entries.backwards and self.sweeps != 1  # as the textbook has it
+        observed.hals_rows(*entries[:-1], A, l1, ridge, sweeps, patience, backwards, lo, hi, out, tally)
 
     def update(self, A: Array, C: Array, G: Array, penalty: Penalty, sweeps: int, out: Array, tally: Array) -> None:
         """Sweep over every row of ``A`` (b, r), given ``C`` (b, r) and ``G`` (1 or b, r, r), into ``out``."""

@@ -1,0 +1,99 @@
+"""What the blocks of :mod:`nmfcore.kernels._lanes` do, in NumPy: to read, to compare with, and to run uncompiled.
+
+``B[indices[first + q]]`` for ``q < n`` are the rows that are gathered, ``ω`` their weights: ``weights[first + q]``, or
+``weights[0]`` where ``step`` is 0. ``E`` (2, entries) holds their errors from place ``o`` on: as they are, and as they
+were at first. Lanes beyond the columns of ``B`` are left alone.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nmfcore._types import Array
+
+LANES = 16
+
+
+def _gathered(B: Array, indices: Array, first: int, n: int, t: int, width: int) -> Array:
+    return B[indices[first : first + n], t : t + width]
+
+
+def _weights(weights: Array, step: int, first: int, n: int) -> Array:
+    return weights[(first + np.arange(n)) * step]
+
+
+def add_outer(
+    B: Array,
+    indices: Array,
+    first: int,
+    n: int,
+    s: int,
+    t: int,
+    weights: Array,
+    step: int,
+    E: Array,
+    o: int,
+    out: Array,
+    i: int,
+) -> None:
+    """``out[i, k] += Σ ω b_{s+k} b_{t:t+16}``, and in lines 16 and 17 ``Σ ω e b_{t:t+16}``, for either error."""
+    left, right = (_gathered(B, indices, first, n, at, LANES) for at in (s, t))
+    scaled = right * _weights(weights, step, first, n)[:, None]
+    out[i, : left.shape[1], : right.shape[1]] += left.T @ scaled
+    out[i, LANES : LANES + 2, : right.shape[1]] += E[:, o : o + n] @ scaled
+
+
+def errors(
+    B: Array, indices: Array, first: int, n: int, t: int, width: int, a: Array, values: Array, E: Array, o: int
+) -> None:
+    """``E[:, o + q] = x_q - b_{t:t+width}ᵀ a``."""
+    b = _gathered(B, indices, first, n, t, width)
+    E[:, o : o + n] = values[first : first + n] - b @ a[: b.shape[1]]
+
+
+def subtract_dots(
+    B: Array, indices: Array, first: int, n: int, t: int, width: int, a: Array, values: Array, E: Array, o: int
+) -> None:
+    """``E[0, o + q] -= b_{t:t+width}ᵀ a``."""
+    b = _gathered(B, indices, first, n, t, width)
+    E[0, o : o + n] -= b @ a[: b.shape[1]]
+
+
+def add_rows(
+    B: Array,
+    indices: Array,
+    first: int,
+    n: int,
+    t: int,
+    weights: Array,
+    step: int,
+    E: Array,
+    o: int,
+    out: Array,
+    i: int,
+) -> None:
+    """``out[i, 0] += Σ ω e b`` and ``out[i, 1] += Σ ω b²`` for the columns ``t:t+16``."""
+    b = _gathered(B, indices, first, n, t, LANES)
+    scaled = b * _weights(weights, step, first, n)[:, None]
+    out[i, 0, : b.shape[1]] += E[0, o : o + n] @ scaled
+    out[i, 1, : b.shape[1]] += (b * scaled).sum(axis=0)
+
+
+def transpose_square(P: Array, s: int, G: Array) -> None:
+    """``G[s, t, k] = P[k, s, t]`` for ``k, t < 16``."""
+    G[s] = P[:, s].T
+
+
+def sweep_lanes(a: Array, g: Array, G: Array, inverse: Array, width: int, fell: Array) -> None:
+    """One sweep of coordinate descent in each of sixteen lanes, and how far each fell.
+
+    ``a``, the gradient ``g`` and the inverse curvatures (0: flat) are (width, 16), ``G`` is (width, width, 16).
+    """
+    for t in range(width):
+        h = G[t, t]
+        new = np.maximum(a[t] - g[t] * inverse[t], 0)
+        new[(inverse[t] == 0) & (g[t] > h * a[t])] = 0  # flat but for a penalty, which wants it gone
+        step = new - a[t]
+        fell -= step * (g[t] + 0.5 * h * step)
+        a[t] = new
+        g[:width] += step * G[t, :width]

@@ -1,0 +1,136 @@
+"""The blocks of sixteen in vectors do what their plain twins do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nmfcore.kernels import _lanes, _plain
+from nmfcore.kernels._jit import njit
+
+DTYPES = [np.float32, np.float64]
+LENGTHS = [0, 1, 3, 4, 5, 17, 300]
+RTOL = {np.float32: 2e-5, np.float64: 1e-13}
+
+
+@njit
+def outer(*args: Any) -> None:
+    _lanes.add_outer(*args)
+
+
+@njit
+def narrow(*args: Any) -> None:
+    _lanes.add_outer_narrow(*args)
+
+
+@njit
+def errors(*args: Any) -> None:
+    _lanes.errors(*args)
+
+
+@njit
+def less(*args: Any) -> None:
+    _lanes.subtract_dots(*args)
+
+
+@njit
+def rows(*args: Any) -> None:
+    _lanes.add_rows(*args)
+
+
+@njit
+def square(*args: Any) -> None:
+    _lanes.transpose_square(*args)
+
+
+@njit
+def sweep(*args: Any) -> None:
+    _lanes.sweep_lanes(*args)
+
+
+def entries(n: int, dtype: Any, weighted: bool) -> tuple[Any, ...]:
+    """``B``, indices, weights and errors of ``n`` entries from place 2 on; more is there before and after."""
+    rng = np.random.default_rng(n)
+    B = rng.random((40, 48)).astype(dtype)
+    indices = rng.integers(0, 40, n + 4).astype(np.int32)
+    weights = (rng.random(n + 4) + 0.5 if weighted else np.ones(1)).astype(dtype)
+    return B, indices, weights, rng.standard_normal((2, n + 9)).astype(dtype)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("n", LENGTHS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sums_over_gathered_rows(dtype: Any, n: int, weighted: bool) -> None:
+    B, indices, weights, E = entries(n, dtype, weighted)
+    for s, t in ((0, 0), (16, 16), (32, 16), (32, 0)):
+        for compiled, lines in ((outer, range(18)), (narrow, (0, 1, 2, 3, 16, 17))):
+            out, expected = np.ones((2, 2, 18, 16), dtype)
+            compiled(B, indices, 2, n, s, t, weights, int(weighted), E, 3, out, 1)
+            _plain.add_outer(B, indices, 2, n, s, t, weights, int(weighted), E, 3, expected, 1)
+            np.testing.assert_allclose(out[1, lines], expected[1, lines], RTOL[dtype], 100 * RTOL[dtype])
+            assert (out[0] == 1).all()
+        out, expected = np.ones((2, 1, 2, 16), dtype)
+        rows(B, indices, 2, n, t, weights, int(weighted), E, 3, out, 0)
+        _plain.add_rows(B, indices, 2, n, t, weights, int(weighted), E, 3, expected, 0)
+        np.testing.assert_allclose(out, expected, RTOL[dtype], 100 * RTOL[dtype])
+
+
+@pytest.mark.parametrize("n", LENGTHS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_errors_of_gathered_rows(dtype: Any, n: int) -> None:
+    B, indices, values, E = entries(n, dtype, weighted=True)
+    a = np.random.default_rng(1).random(48).astype(dtype)
+    for t, width in ((0, 48), (16, 16), (16, 32)):
+        for compiled, plain in ((errors, _plain.errors), (less, _plain.subtract_dots)):
+            out, expected = E.copy(), E.copy()
+            compiled(B, indices, 2, n, t, width, a, values, out, 3)
+            plain(B, indices, 2, n, t, width, a, values, expected, 3)
+            np.testing.assert_allclose(out, expected, RTOL[dtype], 100 * RTOL[dtype])
+            changed = slice(3, 3 + n)
+            np.testing.assert_array_equal(np.delete(out, changed, 1), np.delete(E, changed, 1))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_square_of_lanes(dtype: Any) -> None:
+    P = np.random.default_rng(0).random((16, 18, 16)).astype(dtype)
+    out, expected = np.zeros((2, 16, 16, 16), dtype)
+    for s in (0, 3, 15):
+        square(P, s, out)
+        _plain.transpose_square(P, s, expected)
+    np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize("width", [1, 5, 16])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_sweep_in_lanes(dtype: Any, width: int) -> None:
+    """Dead coordinates, lanes without rows and steps to the bound among them; the decrease is what the model says."""
+    rng = np.random.default_rng(width)
+    T = rng.random((16, width, 40))
+    T[3, 0] = 0
+    grams = T @ T.transpose(0, 2, 1)
+    grams[15] = 0  # no row
+    a = rng.random((16, width)) * (rng.random((16, width)) < 0.7)
+    g = rng.standard_normal((16, width)) * 20 * (grams.diagonal(0, 1, 2) > 0)
+    if width > 1:
+        a[3, 0], g[3, 0] = 1, 0.5  # flat, but for a penalty
+    inverse = np.divide(1, grams.diagonal(0, 1, 2), out=np.zeros((16, width)), where=grams.diagonal(0, 1, 2) > 0)
+    G = np.zeros((16, 16, 16), dtype)
+    G[:width, :width] = grams.transpose(1, 2, 0)
+    start = [np.zeros((16, 16), dtype) for _ in range(3)]
+    for lanes, numbers in zip(start, (a, g, inverse), strict=True):
+        lanes[:width] = numbers.T
+    ends = []
+    for run in (sweep, _plain.sweep_lanes):
+        A, slopes, inverses = (lanes.copy() for lanes in start)
+        fell = np.zeros(16, dtype)
+        run(A, slopes, G, inverses, width, fell)
+        ends.append((A, slopes, fell))
+    for compiled, plain in zip(*ends, strict=True):
+        np.testing.assert_allclose(compiled, plain, RTOL[dtype], 1000 * RTOL[dtype])
+    step = ends[1][0][:width].T.astype(float) - a.astype(dtype)
+    model = -(g * step).sum(1) - 0.5 * np.einsum("ks,kst,kt->k", step, grams, step)
+    np.testing.assert_allclose(ends[0][2], model, 50 * RTOL[dtype], 1000 * RTOL[dtype])
+    if width > 1:
+        assert ends[0][0][0, 3] == 0
