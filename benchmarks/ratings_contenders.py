@@ -34,13 +34,14 @@ L2 = 0.065  # for each rating: on a validation part of the training ratings .06 
 def nmfcore_fit(train: Any, rank: int, seed: int, max_iter: int, callback: Any = None) -> Any:
     """A `Factorization` after ``max_iter`` iterations: float32, l2 scaled by each row's number of ratings.
 
-    Plain steps: extrapolated and balanced ones lower the objective sooner, but not the held-out error.
+    Every step is carried on by three tenths: Nesterov's growing shares, and balanced components, lower the objective
+    sooner, but not the held-out error.
     """
     import nmfcore
 
     options: dict[str, Any] = {"missing_values": "unstored", "dtype": "float32", "random_state": seed}
     options |= {"max_iter": max_iter, "tol": 0.0, "callback": callback}
-    solver = nmfcore.solvers.HALS(sweeps=8, extrapolate=False)
+    solver = nmfcore.solvers.HALS(sweeps=8, extrapolate=0.3)
     return nmfcore.factorize(train, rank, l2=L2, l2_scaling="count", solver=solver, **options)
 
 

@@ -135,7 +135,7 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
         help="where a user rated an item more than once (default: error)",
     )
     add("--max-iter", type=int, metavar="N", help="most iterations (default: 300)")
-    add("--tol", type=float, metavar="X", help="stop at this KKT residual (default: 0.0003)")
+    add("--tol", type=float, metavar="X", help="stop at this KKT residual (default: 0.002)")
 
 
 def _add_recommend(parser: argparse.ArgumentParser) -> None:

@@ -22,7 +22,7 @@ import math
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -81,9 +81,10 @@ def _check_range(smallest: float, floor: float, beta: float, single: bool) -> No
 
 
 class Account(Protocol):
-    """The value of the objective, as the loop goes on."""
+    """The value of the objective, as the loop goes on; ``measures`` tells that each pass finds it out afresh."""
 
     value: float
+    measures: ClassVar[bool]
 
     def start(self, W: Array, Ht: Array, step_H: Step) -> None:
         """Begin at ``(W, Ht)``, which ``step_H`` looked at."""
@@ -218,6 +219,8 @@ class RowQuadratics(Quadratics):
 class CarriedAccount:
     """The value of the objective, carried along by exact differences."""
 
+    measures: ClassVar[bool] = False
+
     def __init__(self, data: Data, r: int, penalties: tuple[Penalty, Penalty], team: Team) -> None:
         self._data, self._team, self._penalties = data, team, penalties
         self._norm = math.sqrt(data.sum_squares)
@@ -316,6 +319,8 @@ class Divergences:
 
 class MeasuredAccount:
     """The value of the objective as the passes over the data find it."""
+
+    measures: ClassVar[bool] = True
 
     def __init__(self, data: Data, penalties: tuple[Penalty, Penalty]) -> None:
         self._penalties = penalties

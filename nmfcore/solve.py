@@ -21,7 +21,8 @@ entries are missing, from one pass over the observed ones, which costs little be
 objective would be above where the iteration began, the momentum is dropped and H moved with the plain W instead,
 which cannot raise it: so the objective never rises, and limit points are stationary. Only W is carried on where that
 leaves the certificate of ``(Y, H)`` free. Where it is not free anyway (multiplicative updates of other losses), the
-step for H is carried on too, and taken back if the next pass measures more than before.
+step for H is carried on too, and taken back if the next pass measures more than before. So it is where a solver asks
+for the same share of every step (over-relaxation) and the passes measure the objective.
 
 **Balance.** ``w_t s`` and ``h_t / s`` have the same product and other penalties. Steps of one factor at a time find the
 best ``s`` slowly, where a penalty is small; :func:`nmfcore.balance.balanced` finds it at once. It is asked after
@@ -34,6 +35,8 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from nmfcore._types import Array
 from nmfcore.balance import balanced
@@ -73,7 +76,7 @@ class Run:
 
 
 class Momentum:
-    """Nesterov's sequence: 0 at first and after each restart, then rising towards 1."""
+    """What share of a step to carry on: 0 at first and after each restart, then rising towards 1 (Nesterov's)."""
 
     def __init__(self) -> None:
         self._t = 1.0
@@ -88,11 +91,28 @@ class Momentum:
         self._t = 1.0
 
 
+class Steady:
+    """The same share every time, but for a plain step after each restart."""
+
+    def __init__(self, share: float) -> None:
+        self.share, self._now = share, share
+
+    def next(self) -> float:
+        """The share of the last step to carry on now."""
+        now, self._now = self._now, self.share
+        return now
+
+    def restart(self) -> None:
+        """Begin again from a plain step."""
+        self._now = 0.0
+
+
 class Carry:
     """The steps of one factor, carried on."""
 
-    def __init__(self, floor: float) -> None:
-        self.momentum, self._floor = Momentum(), floor
+    def __init__(self, plan: Plan) -> None:
+        self.momentum: Momentum | Steady = Steady(float(plan.solver.extrapolate)) if plan.steady else Momentum()
+        self._floor = plan.floor
         self._before: Array | None = None  # where the last step led, not carried on
 
     def on(self, A: Array) -> Array:
@@ -119,6 +139,11 @@ class Plan:
     def T(self) -> Plan:
         """The same for the transposed problem."""
         return replace(self, penalty_W=self.penalty_H, penalty_H=self.penalty_W)
+
+    @property
+    def steady(self) -> bool:
+        """Whether steps are carried on by the same share every time."""
+        return not isinstance(self.solver.extrapolate, (bool, np.bool_))
 
     @property
     def floor(self) -> float:
@@ -161,7 +186,7 @@ def solve(
         Called with each iterate; True ends the fit.
     """
     account = plan.loss.account(data, W.shape[1], (plan.penalty_W, plan.penalty_H), plan.team)
-    carry_W, carry_H = Carry(plan.floor), Carry(plan.floor)
+    carry_W, carry_H = Carry(plan), Carry(plan)
 
     step_H = plan.T.step(data.T, Ht, W, most=0)
     account.start(W, Ht, step_H)
@@ -211,9 +236,9 @@ def solve(
             Ht = plain_H
             account.fall(gain, W, Ht)
             rho_H, exact = plan.T.step(data.T, Ht, W, most=0).before, True
-            carry_W, carry_H = Carry(plan.floor), Carry(plan.floor)
-        elif plan.solver.extrapolate and not exact:
-            Ht = carry_H.on(plain_H)
+            carry_W, carry_H = Carry(plan), Carry(plan)
+        elif plan.solver.extrapolate and (not exact or (plan.steady and account.measures)) and n_iter < stop.max_iter:
+            Ht, exact = carry_H.on(plain_H), False
 
 
 def _ended(iterate: Iterate, stop: Stop, *, stalled: bool) -> Status | None:

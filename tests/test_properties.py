@@ -404,6 +404,49 @@ def test_extrapolation_pays(fast, plain):
     assert total[fast] < total[plain]
 
 
+@storages
+@pytest.mark.parametrize("absurd", [False, True])
+def test_the_same_share_of_every_step_never_raises_the_objective(monkeypatch, storage, absurd):
+    """The steps of both factors are carried on where passes measure, and taken back where that overshoots."""
+    restarts, original = [], solve.Steady.restart
+
+    def restart(self):
+        restarts.append(1)
+        original(self)
+
+    monkeypatch.setattr(solve.Steady, "restart", restart)
+    if absurd:
+        monkeypatch.setattr(solve.Steady, "next", lambda self: 25.0)
+    X, mask = problem(m=30, n=25, r=6, noise=0.3)
+    given_X, options = stored_as(storage, X, mask)
+    options |= {"solver": HALS(sweeps=3, extrapolate=0.3), "random_state": 0}
+    f = nmfcore.factorize(given_X, 6, tol=0, max_iter=60, **options)
+    assert len(restarts) > 20 if absurd else len(restarts) < 5
+    assert never_rises(f.history.objective, 0)
+    assert f.objective == pytest.approx(reference.objective(X, f.W, f.H, mask=options.get("mask")), rel=1e-9)
+    assert f.kkt == pytest.approx(reference.kkt(X, f.W, f.H, mask=options.get("mask")), rel=1e-7)
+    f = nmfcore.factorize(given_X, 6, tol=1e-5, max_iter=5000, **options)
+    assert f.status is Status.CONVERGED
+    assert reference.kkt(X, f.W, f.H, mask=options.get("mask")) <= 1.0001e-5
+
+
+def test_carrying_on_both_factors_pays_where_entries_are_missing():
+    iterations = {0.3: 0, False: 0}
+    for seed in range(4):
+        X, mask = problem(m=30, n=25, r=6, noise=0.3, seed=seed)
+        for share in iterations:
+            solver = HALS(sweeps=8, extrapolate=share)
+            f = nmfcore.factorize(X, 6, mask=mask, solver=solver, tol=1e-4, max_iter=20_000, l2=0.1, random_state=seed)
+            iterations[share] += f.n_iter
+    assert iterations[0.3] < 0.8 * iterations[False]
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, 1.5, -0.1, np.nan, "yes", 1])
+def test_a_share_of_a_step_lies_between_0_and_1(share):
+    with pytest.raises(TypeError, match=r"HALS: extrapolate=.* must be True, False or a number between 0 and 1"):
+        HALS(extrapolate=share)
+
+
 # ------------------------------------------------------------------------------------------------- the long run
 
 

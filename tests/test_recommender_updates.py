@@ -181,7 +181,7 @@ def test_going_on_is_what_the_engine_does_from_there(ratings: Ratings, tmp_path:
     X[m, :n], weights[m, :n] = np.clip(means.mean + means.item_offsets, 1, 5), PRIOR
     expected = nmfcore.factorize(
         X / unit, 4, weights=weights, l2=L2 / unit, l2_scaling="count", offsets=True, W=W, H=H, tol=0, max_iter=5,
-        solver=nmfcore.solvers.HALS(sweeps=8, extrapolate=False),
+        solver=nmfcore.solvers.HALS(sweeps=8, extrapolate=0.3),
     )  # fmt: skip
     start = model.factorization_.objective
     model.tol = 0.0

@@ -107,8 +107,8 @@ class Solver(Protocol):
     """An algorithm: how the rows of one factor move."""
 
     @property
-    def extrapolate(self) -> bool:
-        """Whether the loop carries steps on beyond where the update ends."""
+    def extrapolate(self) -> bool | float:
+        """Whether the loop carries steps on beyond where the update ends; by a share of the step, if it is a number."""
 
     @property
     def floor(self) -> float:
@@ -154,10 +154,10 @@ class DivergenceSolver(Solver, Protocol):
         """Move the rows ``A`` (b, r) into ``out``, and add to ``tally`` (4 r + 2,); with no sweeps only report."""
 
 
-def check_flag(name: str, value: object) -> None:
+def check_flag(name: str, value: object, allowed: str = "True or False") -> None:
     """Refuse what is neither True nor False; ``"no"`` would count as True."""
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name}={value!r} must be True or False.")
+        raise TypeError(f"{name}={value!r} must be {allowed}.")
 
 
 def half_step(

@@ -79,8 +79,9 @@ class HALS:
         ten iterations of an X of few entries make one sweep. What a
         sparse X stores is cheaper to go through than a dense X, so the same matrix may get other sweeps, and end
         in another minimum, as the other storage.
-    extrapolate : bool
-        Carry each step of W on (Nesterov); a step that would raise the objective is replaced by a plain one.
+    extrapolate : bool or float
+        Carry each step of W on (Nesterov); a step that would raise the objective is replaced by a plain one. A number
+        between 0 and 1: by this share of the step every time, and where entries are missing the steps of H too.
 
     Examples
     --------
@@ -92,7 +93,7 @@ class HALS:
     """
 
     sweeps: int | Literal["auto"] = "auto"
-    extrapolate: bool = True
+    extrapolate: bool | float = True
 
     floor: ClassVar[float] = 0.0
     zeros_are_final: ClassVar[bool] = False
@@ -102,7 +103,9 @@ class HALS:
             if isinstance(self.sweeps, bool) or not hasattr(self.sweeps, "__index__") or self.sweeps < 1:
                 raise ValueError(f"HALS: sweeps={self.sweeps!r} must be 'auto' or a whole number of 1 or more.")
             object.__setattr__(self, "sweeps", int(self.sweeps))
-        check_flag("HALS: extrapolate", self.extrapolate)
+        share = self.extrapolate
+        if not (isinstance(share, (float, np.floating)) and 0.0 < share < 1.0):
+            check_flag("HALS: extrapolate", share, "True, False or a number between 0 and 1")
 
     @property
     def gentle(self) -> int:
