@@ -14,6 +14,7 @@ from nmfcore import validation
 from nmfcore._types import Array
 from nmfcore.front_door import factorize
 from nmfcore.holdout import LEAST_SHARE, Measure
+from nmfcore.offsets import START_SHARE
 from nmfcore.rank.selection import RULES, RankSelection
 from nmfcore.result import Factorization
 from nmfcore.stopping import ConvergenceWarning
@@ -182,7 +183,8 @@ def generators(random_state: object, number: int) -> list[np.random.Generator]:
 def _grown(f: Factorization, rank: int, mean: float, rng: np.random.Generator) -> dict[str, Any]:
     """The factors of ``f`` and new random components; offsets, the last two components, stay the last."""
     r = f.rank - 2 * f.settings["offsets"]
-    scale = LARGE * math.sqrt(mean / rank)
+    share = 1.0 - 2.0 * START_SHARE * f.settings["offsets"]  # of what is to be explained, as in a start
+    scale = LARGE * math.sqrt(share * mean / rank)
     W, H = (np.abs(scale * rng.standard_normal((size, rank - r))) for size in (f.W.shape[0], f.H.shape[1]))
     return {
         "W": np.hstack([f.W[:, :r], W.astype(f.W.dtype), f.W[:, r:]]),
