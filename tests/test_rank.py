@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import shlex
 import sys
 import warnings
 from pathlib import Path
@@ -15,11 +16,13 @@ import scipy.sparse as sp
 
 import nmfcore
 from nmfcore import ConvergenceWarning, RankSelection, select_rank
-from nmfcore.__main__ import main
+from nmfcore.__main__ import _parser, main
 from nmfcore.cli.select_rank import parse_ranks
 from nmfcore.holdout import blocks, entries, measure
 from nmfcore.rank import path as rank_path
 from nmfcore.rank import select
+from nmfcore.ratings import UserItemMeans
+from nmfcore.ratings.selecting import select_rank_for
 
 # Results are compared here; that a fit ends at its tolerance is tested elsewhere.
 QUICK = {"max_iter": 30, "tol": 0}
@@ -754,6 +757,48 @@ def test_a_plot_needs_matplotlib(monkeypatch):
         selection(TABLE).plot()
 
 
+# ---- for a recommender --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"offsets": False, "l2": 0.3, "prior": 2.0}], ids=["as it comes", "told"])
+def test_the_rank_of_a_recommender_by_hand(monkeypatch, options):
+    """Held-out ratings are foretold by recommenders that were fitted to the others, and knew of no more."""
+    ratings = nmfcore.datasets.planted_ratings(60, 50, 1500, rank=2)
+    more = {"tol": 1e-9, "max_iter": 3000}
+    kept = []
+    monkeypatch.setattr(UserItemMeans, "fit", lambda train, fit=UserItemMeans.fit: kept.append(train) or fit(train))
+    model = nmfcore.Recommender(rank=7, **options, **more)
+    s = select_rank_for(model, ratings, [1, 2], n_folds=3, patience=None, random_state=0)
+    monkeypatch.undo()
+    assert s.errors.shape == (2, 3)
+    assert len(kept) == 6
+    users, items, values = ratings.triplets()
+    for call, train in enumerate(kept):
+        k, fold = divmod(call, 3)
+        observed = np.zeros(ratings.shape, bool)
+        observed[tuple(train.triplets()[:2])] = True
+        assert (~observed[users, items]).sum() == 150  # a tenth
+        by_hand = nmfcore.Recommender(rank=k + 1, random_state=5, **options, **more).fit(train)
+        predictions = by_hand.predict(ratings.users[users], ratings.items[items])
+        held_out = ~observed[users, items]
+        errors = (values - np.minimum(predictions, values.max())) ** 2
+        assert s.errors[k, fold] == pytest.approx(errors[held_out].mean(), rel=1e-3)
+        assert s.train_errors[k, fold] == pytest.approx(((values - predictions) ** 2)[~held_out].mean(), rel=1e-3)
+    with pytest.raises(RuntimeError, match="not fitted"):
+        model.predict(1, 1)
+
+
+def test_the_rank_of_a_recommender_is_refused_and_told_of_as_any_other():
+    ratings = nmfcore.datasets.planted_ratings(30, 20, 200)
+    with pytest.raises(ValueError, match="n_folds=1 must be 2 or more"):
+        select_rank_for(nmfcore.Recommender(), ratings, [1], n_folds=1)
+    with pytest.raises(ValueError, match="l2=1e\\+40 for each rating is too large"):
+        select_rank_for(nmfcore.Recommender(l2=1e40), ratings, [1], n_folds=2)
+    with pytest.warns(ConvergenceWarning, match="2 of 2 fits ended .* above tol=1e-12") as caught:
+        select_rank_for(nmfcore.Recommender(tol=1e-12, max_iter=2), ratings, [1], n_folds=2, random_state=0)
+    assert caught[0].filename == __file__
+
+
 # ---- the command line ---------------------------------------------------------------------------------------------
 
 
@@ -774,14 +819,43 @@ def test_select_rank_from_the_command_line(ratings_file, tmp_path, capsys):
     out, err = capsys.readouterr()
     assert err == ""
     ratings = nmfcore.Ratings.from_csv(ratings_file)
-    l2 = tuple(0.025 * ratings.mean() * ratings.nnz / size for size in ratings.shape)
-    s = select_rank(ratings, [1, 2, 3, 8], n_folds=3, missing_values="unstored", l2=l2, random_state=0)
+    s = select_rank_for(nmfcore.Recommender(), ratings, [1, 2, 3, 8], n_folds=3, random_state=0)
     for line in s.table().split("\n"):
         assert line[3:] in out
     assert f"Rank {s.best}: {s.reason}." in out
     assert f"{math.sqrt(s.mean[s.ranks == s.best][0]):.4f}" in out
     assert f"nmfcore fit {ratings_file} --rank {s.best} --test 0.1 --out model.npz" in out
     assert image.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_command_line_chooses_for_the_fit_it_goes_on_to(ratings_file, capsys):
+    given = ["--l2", "0.2", "--prior", "4.5", "--no-offsets", "--tol", "0.01", "--max-iter", "40"]
+    command = ["select-rank", str(ratings_file), "--ranks", "1,2", "--folds", "2", "--duplicates", "last", *given]
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    model = nmfcore.Recommender(l2=0.2, prior=4.5, offsets=False, tol=0.01, max_iter=40)
+    s = select_rank_for(model, nmfcore.Ratings.from_csv(ratings_file), [1, 2], n_folds=2, random_state=0)
+    for line in s.table().split("\n"):
+        assert line[3:] in out
+    assert "plain factorisation" not in out
+    fit = shlex.split(out.splitlines()[-1].strip())
+    fit = fit[fit.index("fit") + 1 :]
+    assert fit[:3] == [str(ratings_file), "--rank", str(s.best)]
+    asked = _parser().parse_args(["fit", *fit])
+    assert (asked.l2, asked.prior, asked.offsets, asked.tol, asked.max_iter) == (0.2, 4.5, False, 0.01, 40)
+    assert asked.duplicates == "last"
+
+
+def test_another_loss_from_the_command_line(ratings_file, capsys):
+    command = ["select-rank", str(ratings_file), "--ranks", "1,2", "--folds", "2", "--loss", "kullback-leibler"]
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    ratings = nmfcore.Ratings.from_csv(ratings_file)
+    options = {"loss": "kullback-leibler", "missing_values": "unstored", "l2_scaling": "count"}
+    s = select_rank(ratings, [1, 2], n_folds=2, l2=0.025 * ratings.mean(), random_state=0, **options)
+    for line in s.table().split("\n"):
+        assert line[3:] in out
+    assert "plain factorisation of the ratings" in out
 
 
 def test_select_rank_tells_of_fits_that_did_not_converge(ratings_file, capsys):
@@ -800,6 +874,10 @@ def test_select_rank_tells_of_fits_that_did_not_converge(ratings_file, capsys):
         (["--ranks", "5-2"], "ranks is empty"),
         (["--folds", "1"], "n_folds=1 must be 2 or more"),
         (["--plot", "/absent/folder/errors.png"], "there is no such folder to draw into"),
+        (["--l2", "-1"], "l2=-1.0 must"),
+        (["--prior", "0"], "prior=0 leaves a user without ratings nothing to go by"),
+        (["--loss", "itakura-saito", "--no-offsets"], "--prior and --no-offsets are for the loss of `fit`"),
+        (["--loss", "itakura-saito", "--prior", "3"], "--prior and --no-offsets are for the loss of `fit`"),
         (["--plot", "errors.xyz"], "--plot errors.xyz: the name must end in the kind of image"),
     ],
 )
