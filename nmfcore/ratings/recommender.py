@@ -324,7 +324,7 @@ class Recommender:
                 f"l2={l2:g} for each rating is too large a penalty: it overflows. Choose less than {most}."
             )
         X, weights = pose(ratings, means, self.prior, unit)
-        asked = {"X": X, "missing_values": "unstored", "weights": weights}
+        asked: dict[str, Any] = {"X": X, "missing_values": "unstored", "weights": weights}
         asked |= {"l2": l2 / unit, "l2_scaling": "count", "offsets": self.offsets}
         return asked | {"solver": HALS(sweeps=SWEEPS, extrapolate=False), "tol": self.tol, "max_iter": self.max_iter}
 
