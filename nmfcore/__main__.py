@@ -1,4 +1,7 @@
-"""The command line: ``nmfcore demo``, ``fit``, ``recommend``, ``explain``, ``similar``; also ``python -m nmfcore``."""
+"""The command line, ``nmfcore`` or ``python -m nmfcore``.
+
+Its commands: ``demo``, ``fit``, ``recommend``, ``explain``, ``similar``, ``select-rank``.
+"""
 
 from __future__ import annotations
 

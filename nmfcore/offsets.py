@@ -134,6 +134,11 @@ class WithOffsets:
         return np.hstack((W * W.dtype.type(share), b)), np.hstack((Ht * Ht.dtype.type(share), c))
 
 
+def without_ones(W: Array, Ht: Array) -> tuple[Array, Array]:
+    """``[W, b]`` and ``[Hᵀ, c]`` of factors (m, r + 2) and (n, r + 2) with offsets, which `complete` made of them."""
+    return W[:, :-1], np.delete(Ht, -2, axis=1)
+
+
 def _means(data: Observed) -> Array:
     """The damped mean of each row; 0 where it has no entry."""
     indptr, _, values, weights = data.arrays

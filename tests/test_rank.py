@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import shlex
 import sys
 import warnings
 from pathlib import Path
@@ -15,10 +16,13 @@ import scipy.sparse as sp
 
 import nmfcore
 from nmfcore import ConvergenceWarning, RankSelection, select_rank
-from nmfcore.__main__ import main
+from nmfcore.__main__ import _parser, main
 from nmfcore.cli.select_rank import parse_ranks
 from nmfcore.holdout import blocks, entries, measure
+from nmfcore.rank import path as rank_path
 from nmfcore.rank import select
+from nmfcore.ratings import UserItemMeans
+from nmfcore.ratings.selecting import select_rank_for
 
 # Results are compared here; that a fit ends at its tolerance is tested elsewhere.
 QUICK = {"max_iter": 30, "tol": 0}
@@ -32,18 +36,17 @@ def planted(seed, m=60, n=50, r=3, noise=0.2):
 
 
 class Spy:
-    """Keeps what ``select_rank`` asks of ``factorize`` and what it gets, but for the look at the arguments."""
+    """Keeps what ``select_rank`` asks of ``factorize`` for the folds, and what it gets."""
 
     def __init__(self, monkeypatch):
         self.calls, self.folds = [], None
-        monkeypatch.setattr(select, "factorize", self.factorize)
+        monkeypatch.setattr(rank_path, "factorize", self.factorize)
         monkeypatch.setattr(select, "hold_out", self.hold_out)
         self._factorize, self._hold_out = nmfcore.factorize, nmfcore.holdout.hold_out
 
     def factorize(self, X, rank, **options):
         f = self._factorize(X, rank, **options)
-        if options["max_iter"] > 0:
-            self.calls.append((X, rank, options, f))
+        self.calls.append((X, rank, options, f))
         return f
 
     def hold_out(self, X, **options):
@@ -105,6 +108,18 @@ def test_the_planted_rank_under_itakura_saito():
     s = select_rank(X, [1, 2, 3], loss="itakura-saito", n_folds=3, random_state=0, **QUICK)
     assert s.lowest in (2, 3)  # the 0.01 is a part too
     assert s.mean[0] > 1.2 * s.mean[1]
+
+
+def test_offsets_leave_the_rank_to_what_is_beside_them():
+    """Two parts and offsets: with these given, two components are chosen, and without them more."""
+    rng = np.random.default_rng(0)
+    X = rng.gamma(1.0, size=(80, 2)) @ rng.gamma(1.0, size=(2, 70))
+    X += rng.gamma(1.0, size=(80, 1)) + rng.gamma(1.0, size=70)
+    X = np.maximum(X + 0.3 * rng.standard_normal(X.shape), 0)
+    X[rng.random(X.shape) < 0.3] = np.nan
+    options = {"missing_values": np.nan, "l2": 1e-3, "l2_scaling": "count", "n_folds": 3, "random_state": 0}
+    check(select_rank(X, range(1, 6), offsets=True, **options), 2)
+    assert select_rank(X, range(1, 6), **options).best > 2
 
 
 def test_ratings_are_held_out_where_there_are_some():
@@ -194,10 +209,15 @@ def ways():
     }
 
 
+# Of each entry that is not held out, and beside offsets.
+COUNTED = {"l2": (0.03, 0.02), "l2_scaling": "count", "offsets": True}
+
+
+@pytest.mark.parametrize("more", [{}, COUNTED], ids=["plain", "counted"])
 @pytest.mark.parametrize("way", ways())
-def test_what_counts_is_what_counts_for_factorize(way):
+def test_what_counts_is_what_counts_for_factorize(way, more):
     X, which = ways()["nan"]
-    options = {"ranks": [1, 2], "n_folds": 2, "random_state": 0, **QUICK}
+    options = {"ranks": [1, 2], "n_folds": 2, "random_state": 0, **QUICK, **more}
     expected = select_rank(X, **options, **which)
     X, which = ways()[way]
     s = select_rank(X, **options, **which)
@@ -260,13 +280,85 @@ def test_the_error_of_held_out_entries(spy, loss, weighted, sparse):
             assert error == pytest.approx(total / omega[cells].sum(), rel=1e-9)
 
 
+def in_parts(f, offsets):
+    """W H, as features and offsets where there are some."""
+    if not offsets:
+        return f.W @ f.H
+    r = f.rank - 2
+    np.testing.assert_array_equal(f.H[r], 1)
+    np.testing.assert_array_equal(f.W[:, r + 1], 1)
+    return f.W[:, :r] @ f.H[:r] + f.W[:, [r]] + f.H[[r + 1]]
+
+
+@pytest.mark.parametrize("offsets", [False, True])
+@pytest.mark.parametrize("scaling", [None, "count"])
+@pytest.mark.parametrize("storage", ["dense", "float32", "nan", "weighted", "unstored", "unstored, weighted"])
+def test_errors_beside_penalties_and_offsets(spy, storage, scaling, offsets):
+    """Those of W H, on both sides of each fold, as the objective is made of them and of the penalties of the fold."""
+    X, _, rng = planted(4, 16, 13)
+    X += 1.0
+    known = np.ones(X.shape, bool) if storage in ("dense", "float32") else rng.random(X.shape) < 0.8
+    omega = rng.random(X.shape) + 0.5 if "weighted" in storage else np.ones(X.shape)
+    which = {"weights": omega} if "weighted" in storage else {}
+    if "unstored" in storage:
+        which["missing_values"] = "unstored"
+        given = sp.csr_array(np.where(known, X, 0))
+    else:
+        which["missing_values"] = np.nan
+        given = np.where(known, X, np.nan)
+    given, rel = (given.astype(np.float32), 1e-4) if storage == "float32" else (given, 1e-9)
+    asked = {"l1": (0.01, 0.02), "l2": (0.04, 0.03), "l2_scaling": scaling, "offsets": offsets}
+    s = select_rank(given, [1, 3], n_folds=2, patience=None, random_state=0, **asked, **which, **QUICK)
+    assert {options["offsets"] for _, _, options, _ in spy.calls} == {offsets}
+    for call, (part, _, options, f) in enumerate(spy.calls):
+        k, fold = divmod(call, 2)
+        if "unstored" in storage:
+            fitted = sp.csr_array((np.ones(part.data.size), part.indices, part.indptr), part.shape).toarray() > 0
+        else:
+            fitted = options["mask"]
+        squares = omega * (X - in_parts(f, offsets)) ** 2
+        capped = omega * (X - np.minimum(in_parts(f, offsets), X[known].max())) ** 2
+        held_out = known & ~fitted
+        assert s.errors[k, fold] == pytest.approx(capped[held_out].sum() / omega[held_out].sum(), rel=rel)
+        assert s.train_errors[k, fold] == pytest.approx(squares[fitted].sum() / omega[fitted].sum(), rel=rel)
+        # That they are errors of fits to such an objective.
+        W, H = (f.W[:, :-1], np.delete(f.H, -2, axis=0)) if offsets else f
+        counted = omega * fitted if scaling else None
+        of_rows, of_columns = (1.0, 1.0) if counted is None else (counted.sum(1)[:, None], counted.sum(0))
+        penalty = 0.01 * W.sum() + 0.02 * H.sum() + 0.02 * (of_rows * W**2).sum() + 0.015 * (of_columns * H**2).sum()
+        assert f.objective == pytest.approx(0.5 * squares[fitted].sum() + penalty, rel=rel)
+
+
+@pytest.mark.parametrize("offsets", [False, True])
+def test_the_folds_by_hand(spy, offsets):
+    """The table is what fits to the training entries of each fold foretell, wherever they begin."""
+    X, _, rng = planted(6, 40, 30, 2)
+    X += rng.random((40, 1)) * 4 + rng.random(30) * 4
+    known = rng.random(X.shape) < 0.7
+    asked = {"l2": 0.02, "l2_scaling": "count", "offsets": offsets, "tol": 1e-7, "max_iter": 5000}
+    options = {"n_folds": 3, "patience": None, "missing_values": np.nan, "random_state": 0}
+    s = select_rank(np.where(known, X, np.nan), [1, 2, 3], **options, **asked)
+    assert [rank for _, rank, _, _ in spy.calls] == [1] * 3 + [2] * 3 + [3] * 3
+    for fold in range(3):
+        fitted = spy.calls[fold][2]["mask"]
+        assert np.all(fitted <= known)
+        train, held_out = np.where(fitted, X, np.nan), known & ~fitted
+        for k, rank in enumerate([1, 2]):
+            f = nmfcore.factorize(train, rank, missing_values=np.nan, random_state=17, **asked)
+            prediction = np.minimum(in_parts(f, offsets), X[known].max())
+            rmse = np.sqrt(np.mean((X - prediction)[held_out] ** 2))
+            assert np.sqrt(s.errors[k, fold]) == pytest.approx(rmse, rel=1e-4)
+            fits = np.sqrt(np.mean((X - f.W @ f.H)[fitted] ** 2))
+            assert np.sqrt(s.train_errors[k, fold]) == pytest.approx(fits, rel=1e-4)
+
+
 def test_no_prediction_counts_as_more_than_the_largest_entry(spy, monkeypatch):
     """W H is 9 everywhere; X is 1, 2 or 4: what is held out is off by 3, 2 or 0, not 8, 7 or 5."""
     X = np.array([[1.0, 2.0, 4.0]] * 8)
     f = nmfcore.factorize(X, 1, random_state=0)
     object.__setattr__(f, "W", np.full((8, 1), 3.0))
     object.__setattr__(f, "H", np.full((1, 3), 3.0))
-    monkeypatch.setattr(select, "factorize", lambda *arguments, **options: f)
+    monkeypatch.setattr(rank_path, "factorize", lambda *arguments, **options: f)
     s = select_rank(X, [1], n_folds=2, test=0.5, random_state=0)
     for k, places in enumerate(spy.folds.held_out):
         assert s.errors[0, k] == pytest.approx(np.mean((X.reshape(-1)[places] - 4) ** 2))
@@ -297,6 +389,33 @@ def test_penalties_stay_with_their_factor_in_a_block(spy):
     W = np.array([ridge(f.H.T, x, 0.5) for x in X[np.ix_(I, ~J)]])
     H = np.array([ridge(f.W, x, 0.1) for x in X[np.ix_(~I, J)].T]).T
     assert s.errors[0, 0] == pytest.approx(np.mean((X[np.ix_(I, J)] - W @ H) ** 2), rel=1e-8)
+
+
+@pytest.mark.parametrize("scaling", [None, "count"])
+def test_offsets_of_a_block(spy, scaling):
+    """Rows left out have their own, which the columns that were kept tell; columns likewise."""
+    X, _, rng = planted(3, 14, 12)
+    X += rng.random((14, 1)) * 5 + rng.random(12) * 3
+    asked = {"l2": (0.05, 0.02), "l2_scaling": scaling, "offsets": True}
+    s = select_rank(X, [2, 3], holdout="blocks", n_folds=2, patience=None, random_state=0, **asked, **QUICK)
+
+    def described(x, features, offsets, l2):
+        """The features and the offset of a line, given those of the lines that it crosses."""
+        l2 *= x.size if scaling else 1
+        A = np.hstack([features, np.ones((x.size, 1))])
+        ridge = math.sqrt(l2) * np.eye(A.shape[1])
+        return scipy.optimize.nnls(np.vstack([A, ridge]), np.append(x - offsets, np.zeros(A.shape[1])))[0]
+
+    for call, (_, r, _, f) in enumerate(spy.calls):
+        k, fold = divmod(call, 2)
+        I, J = spy.folds.rows[fold], spy.folds.columns[fold]
+        W, b, H, c = f.W[:, :r], f.W[:, r], f.H[:r].T, f.H[r + 1]
+        of_rows = np.array([described(x, H, c, 0.05) for x in X[np.ix_(I, ~J)]])
+        of_columns = np.array([described(x, W, b, 0.02) for x in X[np.ix_(~I, J)].T])
+        foretold = of_rows[:, :r] @ of_columns[:, :r].T + of_rows[:, [r]] + of_columns[:, r]
+        assert s.errors[k, fold] == pytest.approx(np.mean((X[np.ix_(I, J)] - foretold) ** 2), rel=1e-7)
+        kept = X[np.ix_(~I, ~J)] - in_parts(f, offsets=True)
+        assert s.train_errors[k, fold] == pytest.approx(np.mean(kept**2), rel=1e-8)
 
 
 @pytest.mark.parametrize("beta", [1.0, 2.0])
@@ -374,7 +493,11 @@ def test_an_error_that_still_falls_is_mentioned():
 # ---- the path -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [{}, {"solver": "mu"}, {"loss": "kullback-leibler"}], ids=["hals", "mu", "kl"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"solver": "mu"}, {"loss": "kullback-leibler"}, {"offsets": True}],
+    ids=["hals", "mu", "kl", "offsets"],
+)
 def test_the_path_ends_no_higher_than_fits_from_scratch(options):
     """On the whole; a single fit may end in a better or a worse minimum than another."""
     ratios = []
@@ -398,12 +521,26 @@ def test_a_fit_begins_where_the_one_before_ended(spy):
         assert second["W"][:, 2:].std() > 0
 
 
+def test_offsets_go_on_where_they_ended(spy):
+    X, _, _ = planted(0, 20, 15)
+    select_rank(X + 1, [2, 5], n_folds=2, offsets=True, random_state=0, **QUICK)
+    for (_, _, first, f), (_, _, second, g) in zip(spy.calls[:2], spy.calls[2:], strict=True):
+        assert "W" not in first
+        W, H = second["W"], second["H"]
+        assert (W.shape, H.shape) == ((20, 7), (7, 15))
+        np.testing.assert_array_equal(W[:, [0, 1, 5, 6]], f.W)
+        np.testing.assert_array_equal(H[[0, 1, 5, 6]], f.H)
+        assert W[:, 2:5].std() > 0
+        assert g.rank == 7
+
+
 def test_same_bits_for_any_number_of_threads_and_same_seed():
     _, P, rng = planted(0, 150, 120)
     for X, options in (
         (P, {"test": 0.2}),
         (sp.csr_array(rng.poisson(P)), {"loss": "kullback-leibler"}),
         (sp.csr_array(rng.poisson(P)), {"missing_values": "unstored", "l2": 1.0}),
+        (sp.csr_array(rng.poisson(P)), {"missing_values": "unstored", **COUNTED}),
     ):
         runs = [select_rank(X, [1, 3], n_threads=t, random_state=7, n_folds=2, **QUICK, **options) for t in (1, 2, 3)]
         for run in runs[1:]:
@@ -478,13 +615,13 @@ def test_ctrl_c_keeps_the_ranks_that_are_complete(monkeypatch):
                 raise KeyboardInterrupt
             return nmfcore.factorize(*arguments, **options)
 
-        monkeypatch.setattr(select, "factorize", factorize)
+        monkeypatch.setattr(rank_path, "factorize", factorize)
         with pytest.raises(KeyboardInterrupt) as caught:
             select_rank(X, [1, 2, 3], n_folds=2, random_state=0, **QUICK)
         return caught.value.selection
 
-    assert interrupt(2) is None  # the look at the arguments, one fold
-    assert interrupt(4).ranks.tolist() == [1]
+    assert interrupt(1) is None  # in the second fold
+    assert interrupt(3).ranks.tolist() == [1]
 
 
 # ---- what is refused ----------------------------------------------------------------------------------------------
@@ -514,6 +651,31 @@ def test_ctrl_c_keeps_the_ranks_that_are_complete(monkeypatch):
 def test_bad_arguments(ranks, options, message):
     with pytest.raises(ValueError, match=message):
         select_rank(planted(0, 20, 15)[0], ranks, **options)
+
+
+@pytest.mark.parametrize(
+    ("error", "options"),
+    [
+        (ValueError, {"l2_scaling": "rows"}),
+        (TypeError, {"offsets": "no"}),
+        (ValueError, {"offsets": True, "solver": "mu"}),
+        (ValueError, {"offsets": True, "loss": "kullback-leibler"}),
+    ],
+)
+@pytest.mark.parametrize("sparse", [False, True])
+def test_the_front_door_says_what_is_wrong(error, options, sparse):
+    X = planted(0, 20, 15)[0]
+    X = sp.csr_array(X) if sparse else X
+    with pytest.raises(error) as expected:
+        nmfcore.factorize(X, 1, **options)
+    with pytest.raises(error) as caught:
+        select_rank(X, [1, 2], **options)
+    assert str(caught.value) == str(expected.value)
+
+
+def test_offsets_are_not_for_the_zeros_of_a_sparse_matrix():
+    with pytest.raises(ValueError, match="in this sparse X every zero counts"):
+        select_rank(sp.csr_array(planted(0, 20, 15)[0]), [1], offsets=True)
 
 
 def test_bad_types():
@@ -595,6 +757,48 @@ def test_a_plot_needs_matplotlib(monkeypatch):
         selection(TABLE).plot()
 
 
+# ---- for a recommender --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"offsets": False, "l2": 0.3, "prior": 2.0}], ids=["as it comes", "told"])
+def test_the_rank_of_a_recommender_by_hand(monkeypatch, options):
+    """Held-out ratings are foretold by recommenders that were fitted to the others, and knew of no more."""
+    ratings = nmfcore.datasets.planted_ratings(60, 50, 1500, rank=2)
+    more = {"tol": 1e-9, "max_iter": 3000}
+    kept = []
+    monkeypatch.setattr(UserItemMeans, "fit", lambda train, fit=UserItemMeans.fit: kept.append(train) or fit(train))
+    model = nmfcore.Recommender(rank=7, **options, **more)
+    s = select_rank_for(model, ratings, [1, 2], n_folds=3, patience=None, random_state=0)
+    monkeypatch.undo()
+    assert s.errors.shape == (2, 3)
+    assert len(kept) == 6
+    users, items, values = ratings.triplets()
+    for call, train in enumerate(kept):
+        k, fold = divmod(call, 3)
+        observed = np.zeros(ratings.shape, bool)
+        observed[tuple(train.triplets()[:2])] = True
+        assert (~observed[users, items]).sum() == 150  # a tenth
+        by_hand = nmfcore.Recommender(rank=k + 1, random_state=5, **options, **more).fit(train)
+        predictions = by_hand.predict(ratings.users[users], ratings.items[items])
+        held_out = ~observed[users, items]
+        errors = (values - np.minimum(predictions, values.max())) ** 2
+        assert s.errors[k, fold] == pytest.approx(errors[held_out].mean(), rel=1e-3)
+        assert s.train_errors[k, fold] == pytest.approx(((values - predictions) ** 2)[~held_out].mean(), rel=1e-3)
+    with pytest.raises(RuntimeError, match="not fitted"):
+        model.predict(1, 1)
+
+
+def test_the_rank_of_a_recommender_is_refused_and_told_of_as_any_other():
+    ratings = nmfcore.datasets.planted_ratings(30, 20, 200)
+    with pytest.raises(ValueError, match="n_folds=1 must be 2 or more"):
+        select_rank_for(nmfcore.Recommender(), ratings, [1], n_folds=1)
+    with pytest.raises(ValueError, match="l2=1e\\+40 for each rating is too large"):
+        select_rank_for(nmfcore.Recommender(l2=1e40), ratings, [1], n_folds=2)
+    with pytest.warns(ConvergenceWarning, match="2 of 2 fits ended .* above tol=1e-12") as caught:
+        select_rank_for(nmfcore.Recommender(tol=1e-12, max_iter=2), ratings, [1], n_folds=2, random_state=0)
+    assert caught[0].filename == __file__
+
+
 # ---- the command line ---------------------------------------------------------------------------------------------
 
 
@@ -615,14 +819,43 @@ def test_select_rank_from_the_command_line(ratings_file, tmp_path, capsys):
     out, err = capsys.readouterr()
     assert err == ""
     ratings = nmfcore.Ratings.from_csv(ratings_file)
-    l2 = tuple(0.025 * ratings.mean() * ratings.nnz / size for size in ratings.shape)
-    s = select_rank(ratings, [1, 2, 3, 8], n_folds=3, missing_values="unstored", l2=l2, random_state=0)
+    s = select_rank_for(nmfcore.Recommender(), ratings, [1, 2, 3, 8], n_folds=3, random_state=0)
     for line in s.table().split("\n"):
         assert line[3:] in out
     assert f"Rank {s.best}: {s.reason}." in out
     assert f"{math.sqrt(s.mean[s.ranks == s.best][0]):.4f}" in out
     assert f"nmfcore fit {ratings_file} --rank {s.best} --test 0.1 --out model.npz" in out
     assert image.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_command_line_chooses_for_the_fit_it_goes_on_to(ratings_file, capsys):
+    given = ["--l2", "0.2", "--prior", "4.5", "--no-offsets", "--tol", "0.01", "--max-iter", "40"]
+    command = ["select-rank", str(ratings_file), "--ranks", "1,2", "--folds", "2", "--duplicates", "last", *given]
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    model = nmfcore.Recommender(l2=0.2, prior=4.5, offsets=False, tol=0.01, max_iter=40)
+    s = select_rank_for(model, nmfcore.Ratings.from_csv(ratings_file), [1, 2], n_folds=2, random_state=0)
+    for line in s.table().split("\n"):
+        assert line[3:] in out
+    assert "plain factorisation" not in out
+    fit = shlex.split(out.splitlines()[-1].strip())
+    fit = fit[fit.index("fit") + 1 :]
+    assert fit[:3] == [str(ratings_file), "--rank", str(s.best)]
+    asked = _parser().parse_args(["fit", *fit])
+    assert (asked.l2, asked.prior, asked.offsets, asked.tol, asked.max_iter) == (0.2, 4.5, False, 0.01, 40)
+    assert asked.duplicates == "last"
+
+
+def test_another_loss_from_the_command_line(ratings_file, capsys):
+    command = ["select-rank", str(ratings_file), "--ranks", "1,2", "--folds", "2", "--loss", "kullback-leibler"]
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    ratings = nmfcore.Ratings.from_csv(ratings_file)
+    options = {"loss": "kullback-leibler", "missing_values": "unstored", "l2_scaling": "count"}
+    s = select_rank(ratings, [1, 2], n_folds=2, l2=0.025 * ratings.mean(), random_state=0, **options)
+    for line in s.table().split("\n"):
+        assert line[3:] in out
+    assert "plain factorisation of the ratings" in out
 
 
 def test_select_rank_tells_of_fits_that_did_not_converge(ratings_file, capsys):
@@ -641,6 +874,10 @@ def test_select_rank_tells_of_fits_that_did_not_converge(ratings_file, capsys):
         (["--ranks", "5-2"], "ranks is empty"),
         (["--folds", "1"], "n_folds=1 must be 2 or more"),
         (["--plot", "/absent/folder/errors.png"], "there is no such folder to draw into"),
+        (["--l2", "-1"], "l2=-1.0 must"),
+        (["--prior", "0"], "prior=0 leaves a user without ratings nothing to go by"),
+        (["--loss", "itakura-saito", "--no-offsets"], "--prior and --no-offsets are for the loss of `fit`"),
+        (["--loss", "itakura-saito", "--prior", "3"], "--prior and --no-offsets are for the loss of `fit`"),
         (["--plot", "errors.xyz"], "--plot errors.xyz: the name must end in the kind of image"),
     ],
 )
@@ -656,11 +893,11 @@ def test_an_interrupt_on_the_command_line(ratings_file, capsys, monkeypatch):
     calls = itertools.count()
 
     def factorize(*arguments, **options):
-        if next(calls) == 3:
+        if next(calls) == 2:
             raise KeyboardInterrupt
         return nmfcore.factorize(*arguments, **options)
 
-    monkeypatch.setattr(select, "factorize", factorize)
+    monkeypatch.setattr(rank_path, "factorize", factorize)
     assert main(["select-rank", str(ratings_file), "--ranks", "1,2", "--folds", "2"]) == 130
     assert "interrupted. Of the ranks so far, 1 is chosen." in capsys.readouterr().err
 

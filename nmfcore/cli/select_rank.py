@@ -9,6 +9,8 @@ import shlex
 import sys
 import time
 import warnings
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nmfcore.cli.words import count, invoked_as
@@ -17,14 +19,17 @@ if TYPE_CHECKING:
     from nmfcore.rank import RankSelection
     from nmfcore.ratings import Ratings
 
-L2 = 0.025  # for each rating, of their mean
+L2 = 0.025  # of a plain factorisation, for each rating, of their mean
+AS_FIT = "frobenius"  # the loss of the Recommender
 RULES = ("one-standard-error", "paired", "best")
 LOSSES = ("frobenius", "kullback-leibler", "itakura-saito")
+OF_FIT = ("l2", "prior", "offsets", "tol", "max_iter")  # what a Recommender is told
 
 _DESCRIPTION = """Choose the number of latent features by the error on held-out ratings. Every fold of them is held out
 from the fits of all ranks. The smallest rank is chosen that is as good as the best within one standard error: of the
 best rank's mean error, of the difference between the two from fold to fold (paired), or none at all (best). The model
-is a plain factorisation of the ratings, with an l2 penalty on the features of each user and item."""
+is that of `fit`, with its penalty, offsets and means of users and items; with another loss than the frobenius loss, a
+plain factorisation of the ratings with a penalty."""
 
 
 def add_to(commands: Any) -> None:
@@ -49,7 +54,14 @@ def add_to(commands: Any) -> None:
     )
     add("--rule", choices=RULES, default=RULES[0], help="which rank is chosen (default: %(default)s)")
     add("--loss", choices=LOSSES, default="frobenius", help="(default: frobenius)")
-    add("--l2", type=float, metavar="X", help=f"penalty for each rating (default: {L2} times the mean rating)")
+    add(
+        "--l2",
+        type=float,
+        metavar="X",
+        help=f"penalty for each rating (default: that of `fit`; with another --loss {L2} times the mean rating)",
+    )
+    add("--prior", type=float, metavar="N", help="weight of a user's and an item's mean, in ratings (default: 30)")
+    add("--no-offsets", dest="offsets", action="store_false", default=None, help="without offsets of users and items")
     add("--seed", type=int, default=0, metavar="N", help="of the folds and of the starts (default: 0)")
     add(
         "--duplicates",
@@ -57,8 +69,13 @@ def add_to(commands: Any) -> None:
         default="error",
         help="where a user rated an item more than once (default: error)",
     )
-    add("--max-iter", type=int, metavar="N", help="most iterations of a fit (default: 200)")
-    add("--tol", type=float, metavar="X", help="stop a fit at this KKT residual (default: 0.0002)")
+    add("--max-iter", type=int, metavar="N", help="most iterations of a fit (default: 300; with another --loss 200)")
+    add(
+        "--tol",
+        type=float,
+        metavar="X",
+        help="stop a fit at this KKT residual (default: 0.0003; with another --loss 0.0002)",
+    )
     add("--plot", metavar="IMAGE", help="draw the errors into this file (.png, .svg, .pdf); needs matplotlib")
 
 
@@ -82,11 +99,11 @@ def parse_ranks(text: str) -> list[int]:
 
 def run(arguments: argparse.Namespace) -> None:
     """Do what the command line asks."""
-    from nmfcore.rank import select_rank
     from nmfcore.ratings import Ratings
     from nmfcore.stopping import ConvergenceWarning
 
     ranks = parse_ranks(arguments.ranks)
+    select = _as_fit_does(arguments) if arguments.loss == AS_FIT else _plainly(arguments)
     if arguments.plot is not None:
         _check_plot(arguments.plot)  # now, not after the work
     began = time.perf_counter()
@@ -94,11 +111,10 @@ def run(arguments: argparse.Namespace) -> None:
     m, n = ratings.shape
     size = f"{count(ratings.nnz, 'rating')} of {count(n, 'item')} by {count(m, 'user')}"
     print(f"{arguments.ratings}: {size}, read in {time.perf_counter() - began:.2f} s\n")
-    given = {name: getattr(arguments, name) for name in ("max_iter", "tol")}
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ConvergenceWarning)
-            s = select_rank(
+            s = select(
                 ratings,
                 ranks,
                 n_folds=arguments.folds,
@@ -106,11 +122,7 @@ def run(arguments: argparse.Namespace) -> None:
                 patience=arguments.patience,
                 rule=arguments.rule,
                 random_state=arguments.seed,
-                loss=arguments.loss,
-                missing_values="unstored",
-                l2=_penalties(ratings, arguments.l2),
                 callback=_report,
-                **{name: value for name, value in given.items() if value is not None},
             )
     except KeyboardInterrupt as interrupt:
         done = getattr(interrupt, "selection", None)
@@ -121,10 +133,32 @@ def run(arguments: argparse.Namespace) -> None:
     _conclude(s, arguments)
 
 
-def _penalties(ratings: Ratings, l2: float | None) -> tuple[float, float]:
-    """For the rows of W and of H: so much for each rating that the average user, and the average item, has."""
-    each = L2 * ratings.mean() if l2 is None else l2
-    return each * ratings.nnz / ratings.shape[0], each * ratings.nnz / ratings.shape[1]
+def _as_fit_does(arguments: argparse.Namespace) -> Callable[..., RankSelection]:
+    """The choice for the Recommender that ``nmfcore fit`` makes of the same options."""
+    from nmfcore.ratings import Recommender
+    from nmfcore.ratings.selecting import select_rank_for
+
+    return partial(select_rank_for, Recommender(**_given(arguments, *OF_FIT)))
+
+
+def _plainly(arguments: argparse.Namespace) -> Callable[..., RankSelection]:
+    """The choice for a factorisation with another loss, which has a penalty and nothing else."""
+    from nmfcore.rank import select_rank
+
+    if _given(arguments, "prior", "offsets"):
+        raise ValueError(f"--prior and --no-offsets are for the loss of `fit`, {AS_FIT}; leave them or --loss out")
+
+    def select(ratings: Ratings, ranks: list[int], **options: Any) -> RankSelection:
+        asked = {"l2": L2 * ratings.mean(), "loss": arguments.loss} | _given(arguments, "l2", "max_iter", "tol")
+        return select_rank(ratings, ranks, missing_values="unstored", l2_scaling="count", **asked, **options)
+
+    return select
+
+
+def _given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Which of these options were given; the others are as the function that is called has them."""
+    values = {name: getattr(arguments, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _report(s: RankSelection) -> None:
@@ -142,11 +176,23 @@ def _conclude(s: RankSelection, arguments: argparse.Namespace) -> None:
     if arguments.plot is not None:
         _draw(s, arguments.plot)
         print(f"Drawn into {arguments.plot}.")
-    print(
-        "\nThis was a plain factorisation of the ratings. `fit` draws little-known users and items to the means and"
-        "\nmay bear a higher rank: see its error with --test."
-    )
-    print(f"\nNext:\n  {invoked_as()} fit {shlex.quote(arguments.ratings)} --rank {s.best} --test 0.1 --out model.npz")
+    if s.settings["loss"] != AS_FIT:
+        print(
+            f"\nThis was a plain factorisation of the ratings. `fit` has the {AS_FIT} loss and draws little-known users"
+            "\nand items to the means: it may bear another rank, which `select-rank` without --loss says."
+        )
+    print(f"\nNext:\n  {_next(s, arguments)}")
+
+
+def _next(s: RankSelection, arguments: argparse.Namespace) -> str:
+    """The command that fits this rank to all ratings, with what was given here."""
+    same = {"l2": "--l2", "prior": "--prior", "tol": "--tol", "max_iter": "--max-iter"}
+    given = _given(arguments, *same) if s.settings["loss"] == AS_FIT else {}
+    words = [f"{same[name]} {value}" for name, value in given.items()]
+    words += ["--no-offsets"] if arguments.offsets is False else []
+    words += [f"--duplicates {arguments.duplicates}"] if arguments.duplicates != "error" else []
+    options = " ".join([f"--rank {s.best}", *words, "--test 0.1 --out model.npz"])
+    return f"{invoked_as()} fit {shlex.quote(arguments.ratings)} {options}"
 
 
 def _draw(s: RankSelection, path: str) -> None:

@@ -32,15 +32,16 @@ class Blocks:
         """The part to fit, as arguments of :func:`nmfcore.factorize`."""
         return {"X": part(self.X, ~self.rows[fold], ~self.columns[fold])}
 
-    def weight(self, fold: int) -> float:
-        """What the entries of that part count, together."""
-        return float((~self.rows[fold]).sum()) * float((~self.columns[fold]).sum())
+    def training_error(self, fold: int, f: Factorization, measure: Measure) -> float:
+        """The mean error of ``f``, the fit to that part, on that part."""
+        m, n = (int((~left_out[fold]).sum()) for left_out in (self.rows, self.columns))
+        return measure.of_fit(f, (np.full(m, float(n)), np.full(n, float(m))))
 
     def error(self, fold: int, f: Factorization, measure: Measure, n_threads: int | None) -> float:
         """The mean error of ``f``, the fit to that part, on what was held out."""
         I, J = self.rows[fold], self.columns[fold]
         W = f.transform(part(self.X, I, ~J), n_threads=n_threads)
-        Ht = _turned(f).transform(transpose(part(self.X, ~I, J)), n_threads=n_threads)
+        Ht = _turned(f).transform(transpose(part(self.X, ~I, J)), n_threads=n_threads)[:, _turned_components(f)]
         return block_error(part(self.X, I, J), W, Ht, measure) / (len(W) * len(Ht))
 
 
@@ -72,5 +73,12 @@ def make_blocks(X: Array | Compressed, n_folds: int, test: float, rng: np.random
 def _turned(f: Factorization) -> Factorization:
     """The same fit, of the transpose."""
     swapped = {name: f.settings[name][::-1] for name in ("l1", "l2")}
-    W, H = (np.ascontiguousarray(A.T) for A in (f.H, f.W))
+    order = _turned_components(f)
+    W, H = np.ascontiguousarray(f.H.T[:, order]), np.ascontiguousarray(f.W.T[order])
     return dataclasses.replace(f, W=W, H=H, settings={**f.settings, **swapped})
+
+
+def _turned_components(f: Factorization) -> Array:
+    """The order in which the transpose has the components: the offsets of its rows are those of the columns here."""
+    order, offsets = np.arange(f.rank), 2 * f.settings["offsets"]
+    return np.append(order[: f.rank - offsets], order[f.rank - offsets :][::-1])

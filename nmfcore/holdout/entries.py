@@ -60,32 +60,47 @@ class Entries:
 
     def training(self, fold: int) -> dict[str, Any]:
         """The part to fit, as arguments of :func:`nmfcore.factorize`."""
+        kept = self.kept(fold)
         if not isinstance(self.X, Compressed):
-            mask = np.ones(self.X.shape, bool) if self.observed is None else self.observed.copy()
-            mask.reshape(-1)[self.held_out[fold]] = False
-            return {"X": self.X, "mask": mask, "weights": self.weights}
-        kept = np.ones(self.X.values.size, bool)
-        kept[self.held_out[fold]] = False
+            return {"X": self.X, "mask": kept, "weights": self.weights}
         before = np.concatenate(([0], np.cumsum(kept, dtype=np.int64)))
         shared = before[self.X.indptr], self.X.indices[kept]
         X = CSR(*shared, self.X.values[kept], self.X.shape)
         weights = None if self.weights is None else CSR(*shared, self.weights[kept], self.X.shape)
         return {"X": X, "missing_values": "unstored", "weights": weights}
 
-    def weight(self, fold: int) -> float:
-        """What the entries of that part count, together."""
-        if self.weights is not None:
-            counted = self.weights if self.observed is None else self.weights[self.observed]
-            return float(counted.sum()) - float(self.weights.reshape(-1)[self.held_out[fold]].sum())
-        return float(self.values.size - self.held_out[fold].size)
+    def kept(self, fold: int) -> Array:
+        """True for the entries of that part: in the shape of a dense X, or one for each entry of a sparse one."""
+        if isinstance(self.X, Compressed):
+            kept = np.ones(self.X.values.size, bool)
+        else:
+            kept = np.ones(self.X.shape, bool) if self.observed is None else self.observed.copy()
+        kept.reshape(-1)[self.held_out[fold]] = False
+        return kept
+
+    def counts(self, fold: int) -> tuple[Array, Array]:
+        """How much of each row and of each column counts in that part: entries, or their weights; float64."""
+        kept = self.kept(fold)
+        weights = kept if self.weights is None else np.where(kept, self.weights, 0.0)
+        if isinstance(self.X, Compressed):
+            (m, n), rows, columns = self.X.shape, self.X.rows, self.X.indices
+            return np.bincount(rows, weights, m), np.bincount(columns, weights, n)
+        return weights.sum(axis=1, dtype=np.float64), weights.sum(axis=0, dtype=np.float64)
+
+    def training_error(self, fold: int, f: Factorization, measure: Measure) -> float:
+        """The mean error of ``f``, the fit to that part, on that part."""
+        return measure.of_fit(f, self.counts(fold))
 
     def error(self, fold: int, f: Factorization, measure: Measure, n_threads: int | None) -> float:
         """The mean error of ``f``, the fit to that part, on what was held out."""
-        held_out = self.held_out[fold]
+        return self.mean_error(self.held_out[fold], f, measure, float(self.values.max()))
+
+    def mean_error(self, places: Array, f: Factorization, measure: Measure, largest: float) -> float:
+        """That of ``f`` at some of the entries, predicting no more than ``largest``."""
         step = max(1, AT_ONCE // f.rank)
-        total, count, largest = 0.0, 0.0, self.values.max()
-        for start in range(0, held_out.size, step):
-            p = held_out[start : start + step]
+        total, count = 0.0, 0.0
+        for start in range(0, places.size, step):
+            p = places[start : start + step]
             rows, columns, x = self._at(p)
             errors = measure(x, np.minimum(f.predict(rows, columns), largest))
             weights = np.ones(p.size) if self.weights is None else self.weights.reshape(-1)[p]

@@ -8,6 +8,9 @@ import numpy as np
 
 from nmfcore._types import Array
 from nmfcore.holdout.sparse import CSR, dense_rows
+from nmfcore.offsets import without_ones
+from nmfcore.result import Factorization
+from nmfcore.solvers import Penalty
 
 AT_ONCE = 2**22  # numbers in a temporary: 32 MiB
 LEAST_SHARE = 1e-3  # of the mean entry: no x > 0 is predicted lower where a prediction of 0 would be infinitely wrong
@@ -43,6 +46,22 @@ class Measure:
     def lifted(self, x: Array, y: Array) -> Array:
         """Predictions, no lower than the floor where β <= 1 and x > 0."""
         return np.where(x > 0, np.maximum(y, self.floor), y) if self.beta <= 1.0 else y
+
+    def of_fit(self, f: Factorization, counts: tuple[Array, Array]) -> float:
+        """The mean error of a fit on what it was fitted to: its objective, which it has anyway, without its penalties.
+
+        ``counts`` is how much of each row and of each column counted there.
+        """
+        unit = 2.0 if self.beta == 2.0 else 1.0
+        return unit * max(0.0, f.objective - _penalty(f, counts)) / float(counts[0].sum())
+
+
+def _penalty(f: Factorization, counts: tuple[Array, Array]) -> float:
+    """What the objective of a fit has of penalties; the components of ones that offsets stand beside have none."""
+    moving = without_ones(f.W, f.H.T) if f.settings["offsets"] else (f.W, f.H.T)
+    per_row = counts if f.settings["l2_scaling"] == "count" else (None, None)
+    penalties = map(Penalty, f.settings["l1"], f.settings["l2"], per_row)
+    return sum(p.of(np.ascontiguousarray(A, np.float64)) for p, A in zip(penalties, moving, strict=True))
 
 
 def block_error(X: Array | CSR, W: Array, Ht: Array, measure: Measure) -> float:

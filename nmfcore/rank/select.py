@@ -1,20 +1,16 @@
-"""The path from rank to rank, on all folds at once."""
+"""The rank of a matrix: its entries are held out, and ranks tried on the others."""
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
-
 from nmfcore import validation
-from nmfcore._types import Array
 from nmfcore.front_door import MAX_ITER, TOL, factorize
-from nmfcore.holdout import HOLDOUTS, LEAST_SHARE, Blocks, Entries, Measure, hold_out
-from nmfcore.rank.selection import RULES, RankSelection
-from nmfcore.result import Factorization
+from nmfcore.holdout import HOLDOUTS, hold_out
+from nmfcore.rank.path import Path, Search, generators
+from nmfcore.rank.selection import RankSelection
 from nmfcore.solvers import Solver
 from nmfcore.stopping import ConvergenceWarning
 
@@ -38,6 +34,8 @@ def select_rank(
     weights: object = None,
     l1: float | tuple[float, float] = 0.0,
     l2: float | tuple[float, float] = 0.0,
+    l2_scaling: str | None = None,
+    offsets: bool = False,
     init: str = "auto",
     tol: float = TOL,
     max_iter: int = MAX_ITER,
@@ -80,8 +78,10 @@ def select_rank(
         What the folds and the starts are drawn from. The result has the same bits for any ``n_threads``.
     callback : callable, optional
         Called after every rank with the selection so far. If it raises ``StopIteration``, that is the result.
-    solver, loss, missing_values, mask, weights, l1, l2, init, tol, max_iter, dtype, n_threads
-        As in :func:`nmfcore.factorize`. ``init`` is for the first rank, or all without ``warm_start``.
+    solver, loss, missing_values, mask, weights, l1, l2, l2_scaling, offsets, init, tol, max_iter, dtype, n_threads
+        As in :func:`nmfcore.factorize`. ``init`` is for the first rank, or all without ``warm_start``. With
+        ``l2_scaling="count"`` a penalty counts for each entry that was not held out. ``offsets`` come besides the
+        components of every rank, and are part of what is foretold.
 
     Returns
     -------
@@ -130,146 +130,19 @@ def select_rank(
     >>> s.best, s.errors.shape
     (4, (6, 5))
     """
-    tried = _checked_ranks(ranks)
-    n_folds = validation.whole(n_folds, "n_folds", 2)
-    patience = None if patience is None else validation.whole(patience, "patience", 1)
-    validation.one_of(rule, "rule", RULES)
+    search = Search.checked(
+        ranks, n_folds=n_folds, patience=patience, rule=rule, warm_start=warm_start, callback=callback
+    )
     validation.one_of(holdout, "holdout", HOLDOUTS)
-    if callback is not None and not callable(callback):
-        raise TypeError(f"callback={callback!r} must be callable: it is called with the selection after every rank.")
-    mask_rng, *fold_rngs = _generators(random_state, 1 + n_folds)
+    mask_rng, *fold_rngs = generators(random_state, 1 + search.n_folds)
     loss, beta = validation.beta(loss)
     which: dict[str, Any] = {"missing_values": missing_values, "mask": mask, "weights": weights}
-    fit: dict[str, Any] = {"solver": solver, "loss": loss, "l1": l1, "l2": l2, "tol": tol, "max_iter": max_iter}
-    fit |= {"dtype": dtype, "n_threads": n_threads}
+    fit: dict[str, Any] = {"solver": solver, "loss": loss, "l1": l1, "l2": l2, "l2_scaling": l2_scaling}
+    fit |= {"offsets": offsets, "tol": tol, "max_iter": max_iter, "dtype": dtype}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         # The front door judges the arguments, and what it says of X is said of the X that came.
-        factorize(X, 1, init="random", random_state=0, **which, **(fit | {"max_iter": 0}))
-        which["dtype"] = validation.float_dtype(dtype)
-        folds = hold_out(X, kind=holdout, n_folds=n_folds, test=test, rng=mask_rng, **which)
-        path = _Path(folds, fold_rngs, fit | {"init": init}, beta, warm_start, n_threads)
-        settings: dict[str, Any] = {"loss": loss, "holdout": folds.kind, "test": folds.test, "n_folds": n_folds}
-        settings |= {"patience": patience, "warm_start": warm_start}
-        s = _walk(path, tried, RankSelection(*_NOTHING, rule, tried, settings), callback)
-    if path.unconverged and tol > 0:
-        warnings.warn(
-            f"{path.unconverged} of {path.n_fits} fits ended with a KKT residual above tol={tol:g}, the largest "
-            f"{path.largest_kkt:.2g}. Held-out errors seldom depend on it; to be sure, raise max_iter or tol.",
-            ConvergenceWarning,
-            stacklevel=2,
-        )
-    return s
-
-
-# Times what a random start has. Coordinate descent forgets it in its first sweep; multiplicative updates, which have
-# the most to unlearn in the components that are there, end as low as from scratch with this, and 4 % higher with 1.
-LARGE = 3.0
-
-_NOTHING = np.empty(0, int), np.empty((0, 0)), np.empty((0, 0))
-
-
-def _walk(
-    path: _Path, ranks: tuple[int, ...], s: RankSelection, callback: Callable[[RankSelection], object] | None
-) -> RankSelection:
-    """Try one rank after the other, until the last, or until patience ends."""
-    rows: list[Array] = []
-    patience = s.settings["patience"]
-    try:
-        for k, rank in enumerate(ranks):
-            rows.append(path.step(rank))
-            errors, train_errors = np.moveaxis(np.array(rows), 2, 0)
-            done, left = _read_only(np.array(ranks[: k + 1])), ranks[k + 1 :]
-            s = RankSelection(done, _read_only(errors), _read_only(train_errors), s.rule, left, s.settings)
-            if callback is not None:
-                callback(s)
-            if patience is not None and k - int(np.argmin(s.mean)) >= patience:
-                break
-    except StopIteration:
-        pass
-    except KeyboardInterrupt as interrupt:
-        interrupt.selection = s if rows else None  # type: ignore[attr-defined]
-        raise
-    return s
-
-
-class _Path:
-    """The fits of one rank after the other, of all folds."""
-
-    def __init__(
-        self,
-        folds: Entries | Blocks,
-        rngs: list[np.random.Generator],
-        fit: dict[str, Any],
-        beta: float,
-        warm_start: bool,
-        n_threads: int | None,
-    ) -> None:
-        positive = folds.values[folds.values > 0]
-        smallest = float(positive.min()) if positive.size else 0.0
-        self.measure = Measure(beta, min(LEAST_SHARE * folds.mean, smallest))
-        self.folds, self.rngs, self.fit, self.warm_start, self.n_threads = folds, rngs, fit, warm_start, n_threads
-        self.fits: list[Factorization | None] = [None] * len(rngs)
-        self.n_fits, self.unconverged, self.largest_kkt = 0, 0, 0.0
-
-    def step(self, rank: int) -> Array:
-        """The held-out and the training error of each fold (n_folds, 2)."""
-        errors = np.empty((len(self.rngs), 2))
-        for fold, rng in enumerate(self.rngs):
-            before = self.fits[fold]
-            start: dict[str, Any] = {} if before is None else _grown(before, rank, self.folds.mean, rng)
-            f = factorize(**self.folds.training(fold), rank=rank, random_state=rng, **start, **self.fit)
-            self._note(f)
-            self.fits[fold] = f if self.warm_start else None
-            errors[fold] = self.folds.error(fold, f, self.measure, self.n_threads), self._training_error(f, fold)
-        return errors
-
-    def _note(self, f: Factorization) -> None:
-        self.n_fits += 1
-        if not f.converged:
-            self.unconverged, self.largest_kkt = self.unconverged + 1, max(self.largest_kkt, f.kkt)
-
-    def _training_error(self, f: Factorization, fold: int) -> float:
-        """The objective without its penalties: the engine has it for nothing."""
-        penalties = 0.0
-        for A, l1, l2 in zip(f, f.settings["l1"], f.settings["l2"], strict=True):
-            A = A.astype(np.float64)
-            penalties += l1 * float(A.sum()) + 0.5 * l2 * float(np.vdot(A, A))
-        unit = 2.0 if self.measure.beta == 2.0 else 1.0
-        return unit * max(0.0, f.objective - penalties) / self.folds.weight(fold)
-
-
-def _grown(f: Factorization, rank: int, mean: float, rng: np.random.Generator) -> dict[str, Any]:
-    """The factors of ``f`` and new random components."""
-    scale = LARGE * math.sqrt(mean / rank)
-    W, H = (np.abs(scale * rng.standard_normal((size, rank - f.rank))) for size in (f.W.shape[0], f.H.shape[1]))
-    return {"W": np.hstack([f.W, W.astype(f.W.dtype)]), "H": np.vstack([f.H, H.T.astype(f.H.dtype)])}
-
-
-def _checked_ranks(ranks: object) -> tuple[int, ...]:
-    if isinstance(ranks, (str, bytes)) or not isinstance(ranks, Iterable):
-        raise TypeError(f"ranks={ranks!r} must be some whole numbers, such as range(1, 11) or [2, 4, 8, 16].")
-    checked = tuple(validation.whole(rank, f"ranks[{k}]", 1) for k, rank in enumerate(ranks))
-    if not checked:
-        raise ValueError("ranks is empty; give the ranks to try, such as range(1, 11).")
-    for k in range(1, len(checked)):
-        if checked[k] <= checked[k - 1]:
-            raise ValueError(
-                f"ranks[{k}] = {checked[k]} follows ranks[{k - 1}] = {checked[k - 1]}, but each must be larger than "
-                "the one before: pass sorted(set(ranks))."
-            )
-    return checked
-
-
-def _generators(random_state: object, number: int) -> list[np.random.Generator]:
-    """Independent streams: what one draws does not depend on what the others have drawn."""
-    source = validation.generator(random_state)
-    draw = source.integers if isinstance(source, np.random.Generator) else source.randint
-    seed = np.random.SeedSequence([int(x) for x in draw(0, 2**31 - 1, size=4)])
-    return [np.random.default_rng(child) for child in seed.spawn(number)]
-
-
-def _read_only(A: Array) -> Array:
-    A = np.ascontiguousarray(A)
-    A.flags.writeable = False
-    return A
+        factorize(X, 1, init="random", random_state=0, n_threads=n_threads, **which, **(fit | {"max_iter": 0}))
+    which["dtype"] = validation.float_dtype(dtype)
+    folds = hold_out(X, kind=holdout, n_folds=search.n_folds, test=test, rng=mask_rng, **which)
+    return search.along(Path(folds, fold_rngs, fit | {"init": init}, beta, n_threads), loss)

@@ -83,9 +83,7 @@ class _Model(NamedTuple):
         W, H = whole.W.astype(np.float64), whole.H.astype(np.float64)
         whole = dataclasses.replace(whole, W=W, H=H)
         low, high = limits or (float(ratings.data.min()), float(ratings.data.max()))
-        f = _in_unit(whole, unit_of(means))
-        f = dataclasses.replace(f, W=f.W[:-1], H=np.ascontiguousarray(f.H[:, :-1]))  # the average ones left out
-        return cls(ratings, f, whole, means, (low, high))
+        return cls(ratings, own_part(whole, means), whole, means, (low, high))
 
 
 @dataclass(eq=False)
@@ -289,38 +287,47 @@ class Recommender:
     def _go(self, ratings: Ratings, options: dict[str, Any]) -> Self:
         """Fit, and keep what comes of it."""
         from nmfcore import factorize
-        from nmfcore.solvers import HALS
 
         means = UserItemMeans.fit(ratings)
+        if options["progress"] is None:
+            options["progress"] = ratings.nnz >= MANY and bar_is_possible()
+        asked = self.problem(ratings, means) | options
+        try:
+            whole = factorize(rank=self.rank, random_state=self.random_state, **asked)
+        except KeyboardInterrupt as interrupt:
+            self._keep(ratings, means, interrupt)
+            raise
+        self._model = _Model.of(ratings, whole, means)
+        return self
+
+    def problem(self, ratings: Ratings, means: UserItemMeans) -> dict[str, Any]:
+        """What the engine is asked for these ratings, as arguments of :func:`nmfcore.factorize` beside the rank.
+
+        Parameters
+        ----------
+        ratings : Ratings
+            What is to be fitted.
+        means : UserItemMeans
+            Theirs.
+
+        Raises
+        ------
+        ValueError
+            If ``l2`` is so large that it overflows.
+        """
+        from nmfcore.solvers import HALS
+
         unit = unit_of(means)
-        problem = pose(ratings, means, self.prior, unit)
         l2 = L2_PER_MEAN * means.mean if self.l2 is None else self.l2
         if not l2 <= MOST_L2 * unit:
             most = f"{MOST_L2 * unit:g}"
             raise ValueError(
                 f"l2={l2:g} for each rating is too large a penalty: it overflows. Choose less than {most}."
             )
-        if options["progress"] is None:
-            options["progress"] = ratings.nnz >= MANY and bar_is_possible()
-        try:
-            whole = factorize(
-                problem.X,
-                self.rank,
-                missing_values="unstored",
-                weights=problem.weights,
-                l2=l2 / unit,
-                l2_scaling="count",
-                offsets=self.offsets,
-                solver=HALS(sweeps=SWEEPS, extrapolate=CARRIED),
-                tol=self.tol,
-                random_state=self.random_state,
-                **options,
-            )
-        except KeyboardInterrupt as interrupt:
-            self._keep(ratings, means, interrupt)
-            raise
-        self._model = _Model.of(ratings, whole, means)
-        return self
+        X, weights = pose(ratings, means, self.prior, unit)
+        asked: dict[str, Any] = {"X": X, "missing_values": "unstored", "weights": weights}
+        asked |= {"l2": l2 / unit, "l2_scaling": "count", "offsets": self.offsets}
+        return asked | {"solver": HALS(sweeps=SWEEPS, extrapolate=CARRIED), "tol": self.tol, "max_iter": self.max_iter}
 
     def _keep(self, ratings: Ratings, means: UserItemMeans, interrupt: KeyboardInterrupt) -> None:
         """Make the last complete estimate of an interrupted fit the model, if there is one."""
@@ -608,6 +615,12 @@ def _check_parts(f: Factorization, model: Recommender, shape: tuple[int, int], i
         raise ValueError(f"factors of rank {f.rank} for rank={model.rank}, offsets={model.offsets}")
     if not np.isfinite(item_offsets).all():
         raise ValueError("an item's offset is not finite")
+
+
+def own_part(whole: Factorization, means: UserItemMeans | GlobalMean) -> Factorization:
+    """A fit to a problem, without the average user and item, in the unit of the ratings, whose means these are."""
+    f = _in_unit(whole, unit_of(means))
+    return dataclasses.replace(f, W=f.W[:-1], H=np.ascontiguousarray(f.H[:, :-1]))
 
 
 def _in_unit(f: Factorization, unit: float) -> Factorization:
