@@ -26,7 +26,7 @@ from nmfcore.cli.recommend import match_titles
 from nmfcore.cli.words import invoked_as
 from nmfcore.datasets import planted_ratings
 from nmfcore.ratings import ranking
-from nmfcore.ratings.recommender import L2_PER_MEAN
+from nmfcore.ratings.fitting import L2_PER_MEAN
 
 NMFCORE = [sys.executable, "-m", "nmfcore"]
 ENVIRONMENT = {**os.environ, "PYTHONWARNINGS": "error", "PYTHONUTF8": "1"}

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from nmfcore.cli.words import count, invoked_as
 from nmfcore.ratings import GlobalMean, Ratings, Recommender, UserItemMeans, evaluate, mae, rmse
-from nmfcore.ratings.recommender import bar_is_possible
+from nmfcore.ratings.fitting import bar_is_possible
 from nmfcore.stopping import ConvergenceWarning
 
 Predict = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float64]]
