@@ -190,7 +190,7 @@ def factorize(
     if isinstance(init, Factorization):
         W, H, init = (init.W if W is None else W), (init.H if H is None else H), "auto"
     if l2_scaling is not None:
-        validation.one_of(l2_scaling, "l2_scaling", ("count",))
+        validation.one_of(l2_scaling, "l2_scaling", (None, "count"))
     check_flag("offsets", offsets)
     if offsets and (beta != 2.0 or not hasattr(solver, "sweep_entries")):
         raise ValueError(f"offsets=True needs the Frobenius loss and HALS, not loss={loss!r} and {solver!r}.")

@@ -198,7 +198,7 @@ def test_what_cannot_be_is_said() -> None:
         nmfcore.factorize(X, 2, missing_values="unstored", offsets=True, loss="kullback-leibler")
     with pytest.raises(ValueError, match="every zero counts"):
         nmfcore.factorize(X, 2, offsets=True)
-    with pytest.raises(ValueError, match="l2_scaling='rows' is not one of 'count'"):
+    with pytest.raises(ValueError, match="l2_scaling='rows' is not one of None, 'count'"):
         nmfcore.factorize(X, 2, l2_scaling="rows")
     with pytest.raises(TypeError, match="offsets='yes' must be True or False"):
         nmfcore.factorize(X, 2, offsets="yes")

@@ -429,6 +429,8 @@ class Ratings:
         ------
         KeyError
             An id is not known; the message names it.
+        TypeError, ValueError
+            It is no id at all: neither a string nor a whole number.
 
         Examples
         --------
