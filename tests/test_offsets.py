@@ -222,6 +222,7 @@ def test_long_and_short_rows() -> None:
         )  # fmt: skip
     dense_X, known = dense(X)
     expected_W, expected_H = W.copy(), H.copy()
+    expected_W[0] = 0  # nothing is known of it
     for A, B, Y, k in ((expected_W, expected_H.T, dense_X, known), (expected_H.T, expected_W, dense_X.T, known.T)):
         for i in range(len(A)):
             G = B[k[i]].T @ B[k[i]] + 0.01 * k[i].sum() * np.eye(r)
