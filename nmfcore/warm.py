@@ -86,5 +86,5 @@ def _rank() -> None:
     one, users = np.ones((1, 1)), np.zeros(1, np.int64)
     for _ in ranking.best_items(one, one, users, 1, n_threads=1):
         pass
-    ratings = Ratings([0], [0], [0, 1], [0], [1.0])
+    ratings = Ratings.from_triplets([0], [0], [1.0])
     evaluation.errors(ranking.frozen(one), ranking.frozen(one), ratings, users, users, (0.0, 1.0), 1)

@@ -491,5 +491,6 @@ class Recommender:
         >>> Recommender.load(path).predict(3, 4) == model.predict(3, 4)
         np.True_
         """
-        recommender, recommender._model = saving.load(path, cls, max_bytes)
+        recommender, model = saving.load(path, cls, max_bytes)
+        recommender._model = model
         return recommender
