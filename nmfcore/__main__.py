@@ -1,7 +1,4 @@
-"""The command line, ``nmfcore`` or ``python -m nmfcore``.
-
-Its commands: ``demo``, ``fit``, ``recommend``, ``explain``, ``similar``, ``select-rank``.
-"""
+"""The command line, ``nmfcore`` or ``python -m nmfcore``: demo, fit, recommend, explain, similar, select-rank."""
 
 from __future__ import annotations
 
@@ -12,7 +9,8 @@ import sys
 from collections.abc import Callable, Sequence
 
 import nmfcore
-from nmfcore.cli.words import invoked_as
+from nmfcore.cli import reading, select_rank
+from nmfcore.cli.words import as_options, invoked_as
 
 # What bad input, numbers too large, a full disk or a missing package raise. Anything else is a fault of this program,
 # and shows itself.
@@ -30,10 +28,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 if all went well, 2 for bad input, 130 after Ctrl-C. (``--help``, ``--version`` and unknown options raise
-        SystemExit, as argparse does.)
+        0 if all went well, 2 for bad input (or none at all: then the help is shown), 130 after Ctrl-C. (``--help``,
+        ``--version`` and unknown options raise SystemExit, as argparse does.)
     """
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.command is None:
+        parser.print_help(sys.stderr)
+        return 2
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that has no ≈ or é shows ? instead
     try:
@@ -46,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"\nnmfcore: interrupted. {notes[-1]}", file=sys.stderr)
         return 130
     except _INPUT_ERRORS as error:
-        print(f"nmfcore: error: {_one_line(error)}", file=sys.stderr)
+        print(f"nmfcore: error: {as_options(_one_line(error), vars(arguments))}", file=sys.stderr)
         return 2
     return 0
 
@@ -85,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=f"Start with `{command} demo`. `{command} COMMAND --help` has the options of a command.",
     )
     parser.add_argument("--version", action="version", version=f"nmfcore {nmfcore.__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser(
         "demo",
         help="show on a small table, then on 100,000 planted ratings, what this does",
@@ -95,8 +97,6 @@ def _parser() -> argparse.ArgumentParser:
     _add_recommend(commands.add_parser("recommend", help="recommend items with a fitted model", description=_RECOMMEND))
     _add_explain(commands.add_parser("explain", help="show what a predicted rating is made of", description=_EXPLAIN))
     _add_similar(commands.add_parser("similar", help="show items that are like another", description=_SIMILAR))
-    from nmfcore.cli import select_rank
-
     select_rank.add_to(commands)
     return parser
 
@@ -130,13 +130,8 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     add("--l2", type=float, metavar="X", help="penalty for each rating (default: 0.0185 times the mean rating)")
     add("--prior", type=float, metavar="N", help="weight of a user's and an item's mean, in ratings (default: 30)")
     add("--no-offsets", dest="offsets", action="store_false", default=None, help="without offsets of users and items")
-    add("--seed", type=int, default=0, metavar="N", help="of the split and of the start (default: 0)")
-    add(
-        "--duplicates",
-        choices=("error", "last", "mean"),
-        default="error",
-        help="where a user rated an item more than once (default: error)",
-    )
+    add("--seed", type=int, default=0, metavar="N", help="seed of the split and of the start (default: 0)")
+    reading.add_to(parser)
     add("--max-iter", type=int, metavar="N", help="most iterations (default: 300)")
     add("--tol", type=float, metavar="X", help="stop at this KKT residual (default: 0.002)")
 
@@ -170,7 +165,9 @@ def _add_similar(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_titles(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--titles", metavar="FILE", help="titles of the items: movies.csv, u.item, movies.dat")
+    parser.add_argument(
+        "--titles", metavar="FILE", help="file of the items' titles, such as MovieLens' movies.csv, u.item, movies.dat"
+    )
 
 
 if __name__ == "__main__":

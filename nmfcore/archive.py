@@ -33,7 +33,7 @@ from typing import IO, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FORMAT", "JSON", "VERSION", "Member", "read", "replacing", "write"]
+__all__ = ["FORMAT", "JSON", "VERSION", "Member", "check_target", "read", "replacing", "write"]
 
 FORMAT = "nmfcore"
 VERSION = 1
@@ -179,12 +179,23 @@ def _plain(value: object, where: str) -> Any:
     raise ValueError(f"{where} is a {kind}, which JSON has no word for: convert it or save it as an array")
 
 
+def check_target(path: str | os.PathLike[str]) -> str:
+    """Where a file of this name goes, links followed; OSError if it can be seen that none will.
+
+    Never is anything replaced that is not a file, such as a folder, or /dev/null.
+    """
+    target = os.path.realpath(path)
+    if os.path.exists(target) and not os.path.isfile(target):
+        raise OSError(errno.EISDIR, "Not a regular file: give the name of one to write", os.fspath(path))
+    if not os.path.isdir(os.path.dirname(target)):
+        raise FileNotFoundError(errno.ENOENT, "No such folder to write it to: make it first", os.fspath(path))
+    return target
+
+
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """Open a temporary file that takes the place of `path` once it is complete and on the disk."""
-    target = os.path.realpath(path)
-    if os.path.exists(target) and not os.path.isfile(target):  # never replace a folder, or /dev/null
-        raise OSError(errno.EISDIR, "Not a regular file", os.fspath(path))
+    target = check_target(path)
     temporary = os.path.join(os.path.dirname(target), f".nmfcore-{secrets.token_hex(8)}.tmp")
     try:
         file = open(temporary, "xb")  # noqa: SIM115  (closed below)

@@ -124,7 +124,8 @@ def factorize(
         entries per column for it to pay, as dense matrices have (see :mod:`nmfcore.compress`). ``"auto"`` does so
         unless W and H are both given. A factorization: go on from its W and H.
     W, H : array_like, shapes (m, r) and (r, n), optional
-        Start from these instead; copied, never modified. If only one is given, ``init`` makes the other.
+        Start from these instead; copied, never modified. If only one is given, ``init`` makes the other. A row of W
+        or column of H without an observed entry is 0, given or made: nothing is known of it (as in ``f.transform``).
     tol : float
         Stop when the KKT residual (see :func:`nmfcore.stopping.kkt_residual`) is at most this.
     max_iter : int
@@ -190,7 +191,7 @@ def factorize(
     if isinstance(init, Factorization):
         W, H, init = (init.W if W is None else W), (init.H if H is None else H), "auto"
     if l2_scaling is not None:
-        validation.one_of(l2_scaling, "l2_scaling", ("count",))
+        validation.one_of(l2_scaling, "l2_scaling", (None, "count"))
     check_flag("offsets", offsets)
     if offsets and (beta != 2.0 or not hasattr(solver, "sweep_entries")):
         raise ValueError(f"offsets=True needs the Frobenius loss and HALS, not loss={loss!r} and {solver!r}.")
@@ -389,7 +390,9 @@ def _start(
             made_W, made_Ht = data.start(made_W, made_Ht)
         W0 = made_W if W0 is None else W0
         Ht0 = made_Ht if Ht0 is None else Ht0
-    return np.ascontiguousarray(W0), np.ascontiguousarray(Ht0)
+    W0, Ht0 = np.ascontiguousarray(W0), np.ascontiguousarray(Ht0)
+    starts.clear_unknown(data, W0, Ht0)  # these are never the caller's own memory
+    return W0, Ht0
 
 
 def _check_not_locked(solver: Solver, data: Data, W: Array, Ht: Array) -> None:

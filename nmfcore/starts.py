@@ -36,7 +36,7 @@ _RELATIVE_ZERO = 1e-6  # scikit-learn's bound, taken relative to the largest ent
 
 
 def start(data: Data, r: int, init: str, rng: Any, team: Team) -> tuple[Array, Array]:
-    """``W`` (m, r) and ``Ht`` (n, r) of the data's dtype; rows without an observed entry are 0.
+    """``W`` (m, r) and ``Ht`` (n, r) of the data's dtype.
 
     Parameters
     ----------
@@ -51,11 +51,14 @@ def start(data: Data, r: int, init: str, rng: Any, team: Team) -> tuple[Array, A
     team : Team
         Threads for the products with X.
     """
-    W, Ht = nndsvd(data, r, init, rng, team) if init in SINGULAR else random(data, r, rng)
+    return nndsvd(data, r, init, rng, team) if init in SINGULAR else random(data, r, rng)
+
+
+def clear_unknown(data: Data, W: Array, Ht: Array) -> None:
+    """Make rows without an observed entry 0, in place: whether a step would depends on the penalty and the solver."""
     for A, known in ((W, data.known_rows), (Ht, data.T.known_rows)):
-        if known is not None:  # nothing is known of the other rows, and no step would move them
+        if known is not None:
             A[~known] = 0.0
-    return W, Ht
 
 
 def random(data: Data, r: int, rng: Any) -> tuple[Array, Array]:

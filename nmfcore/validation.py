@@ -64,8 +64,8 @@ def factor_pair(value: object, name: str) -> tuple[float, float]:
     return number, number
 
 
-def one_of(value: object, name: str, choices: tuple[str, ...]) -> str:
-    """``value`` if it is one of ``choices``."""
+def one_of(value: object, name: str, choices: tuple[str | None, ...]) -> str:
+    """``value`` if it is one of ``choices``, of which None is for messages: the caller has dealt with it."""
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name}={value!r} is not one of {', '.join(map(repr, choices))}.")
     return value

@@ -10,6 +10,7 @@ from nmfcore.data import Data, Dense, Observed, Sparse
 from nmfcore.kernels.sparse import columns_rise
 from nmfcore.parallel import Team
 from nmfcore.punctured import Punctured
+from nmfcore.ratings import Ratings, evaluation, ranking
 from nmfcore.solve import Plan, Run, solve
 from nmfcore.solvers import HALS, MU, Penalty
 from nmfcore.stopping import Stop
@@ -24,7 +25,8 @@ def warmup(dtype: object = None, loss: str | float | None = None) -> None:
 
     The first fit after an installation compiles the kernels it needs, which takes seconds; the first fit of any later
     process loads them from the cache, which takes a fraction of one. Call this where that time is better spent: while
-    an image is built, when a service starts, before something is timed.
+    an image is built, when a service starts, before something is timed. What a Recommender recommends and is evaluated
+    with is among them.
 
     Parameters
     ----------
@@ -32,7 +34,8 @@ def warmup(dtype: object = None, loss: str | float | None = None) -> None:
         Only for data of this type; both if not given. (The fit of a large float64 matrix begins with a sample of it
         in float32.)
     loss : str or float, optional
-        Only for this loss, as :func:`nmfcore.factorize` has them; all if not given.
+        Only for this loss, as :func:`nmfcore.factorize` has them; all if not given. (A Recommender's is the Frobenius
+        loss.)
 
     Raises
     ------
@@ -51,6 +54,8 @@ def warmup(dtype: object = None, loss: str | float | None = None) -> None:
             for data in _of_every_kind(np.dtype(each)):
                 for beta in betas:
                     _use(data, beta, team)
+    if 2.0 in betas:
+        _rank()
 
 
 def _of_every_kind(dtype: np.dtype[np.floating]) -> tuple[Data, ...]:
@@ -69,8 +74,17 @@ def _use(data: Data, beta: float, team: Team) -> None:
     for solver in (HALS(), MU()):
         if solver.handles(beta):
             plan = Plan(solver, loss, penalty, penalty, team)
-            solve(data, W, Ht, plan, stop=Stop(0.0, 4), run=Run(), watch=lambda iterate: False)
+            solve(data, W, Ht, plan, stop=Stop(0.0, 8), run=Run(), watch=lambda iterate: False)
     data.squared_error(W, Ht, team)
     data.times(Ht, team)
     if data.dtype == np.float64:  # transform works in nothing else
         solve_rows(loss, data, Ht, Penalty(), team)
+
+
+def _rank() -> None:
+    """What a Recommender does with its factors, which are float64 whatever they were fitted in."""
+    one, users = np.ones((1, 1)), np.zeros(1, np.int64)
+    for _ in ranking.best_items(one, one, users, 1, n_threads=1):
+        pass
+    ratings = Ratings.from_triplets([0], [0], [1.0])
+    evaluation.errors(ranking.frozen(one), ranking.frozen(one), ratings, users, users, (0.0, 1.0), 1)

@@ -26,7 +26,7 @@ from nmfcore.cli.recommend import match_titles
 from nmfcore.cli.words import invoked_as
 from nmfcore.datasets import planted_ratings
 from nmfcore.ratings import ranking
-from nmfcore.ratings.recommender import L2_PER_MEAN
+from nmfcore.ratings.fitting import L2_PER_MEAN
 
 NMFCORE = [sys.executable, "-m", "nmfcore"]
 ENVIRONMENT = {**os.environ, "PYTHONWARNINGS": "error", "PYTHONUTF8": "1"}
@@ -242,7 +242,7 @@ def test_fit_settings_reach_the_model(ratings_file: Path, tmp_path: Path, capsys
     model = Recommender.load(out)
     assert (model.offsets, model.factorization_.rank) == (False, 2)
     capsys.readouterr()
-    assert "prior=0" in error_of(["fit", ratings_file, "--prior", "0", "--out", out], capsys)
+    assert "--prior 0 leaves" in error_of(["fit", ratings_file, "--prior", "0", "--out", out], capsys)
 
 
 def test_the_help_has_the_defaults_of_the_recommender(capsys: pytest.CaptureFixture[str]) -> None:
@@ -272,14 +272,16 @@ def test_duplicates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--rank", "0"], "rank=0"),
-        (["--l2", "-1"], "l2=-1"),
-        (["--l2", "nan"], "l2=nan"),
-        (["--l2", "1e308"], "l2=1e+308"),
+        (["--rank", "0"], "--rank 0 must be 1 or more"),
+        (["--l2", "-1"], "--l2 -1"),
+        (["--l2", "nan"], "--l2 nan"),
+        (["--l2", "1e308"], "--l2 1e+308"),
+        (["--max-iter", "-3"], "--max-iter -3"),
+        (["--columns", "reader,book"], "--columns reader,book: give three names"),
         (["--test", "1.5"], "--test 1.5"),
         (["--test", "nan"], "--test nan"),
-        (["--test", "0.00001"], "leaves none for test"),
-        (["--seed", "-3", "--test", "0.1"], "non-negative"),
+        (["--test", "0.00001"], "leaves none for test: choose a larger share"),
+        (["--seed", "-3"], "--seed -3 must be 0 or more"),
         (["--rank", "99999999999999"], "smaller rank"),
     ],
 )
@@ -288,6 +290,27 @@ def test_bad_options(
 ) -> None:
     assert message in error_of(["fit", ratings_file, *options, "--out", tmp_path / "m.npz"], capsys)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_with_other_names_and_separators(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = tmp_path / "r.txt", tmp_path / "m.npz"
+    path.write_text("points~reader~book\n5~ann~up\n3~bob~up\n4~bob~heat\n")
+    assert "pass --sep or look at the file" in error_of(["fit", path, "--out", out], capsys)
+    named = ["--sep", "~", "--columns", "reader, book,points"]
+    assert main(["fit", str(path), "--rank", "1", "--out", str(out), *named]) == 0
+    ratings = Recommender.load(out).ratings_
+    assert (ratings.users.tolist(), ratings.items.tolist()) == (["ann", "bob"], ["heat", "up"])
+    assert ratings.data.tolist() == [5, 4, 3]
+    capsys.readouterr()
+    path.write_text("stars,reader,book\n5,ann,up\n3,bob,up\n")
+    assert "name them with --columns USER,ITEM,RATING" in error_of(["fit", path, "--out", out], capsys)
+
+
+def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "recommend items with a fitted model" in captured.err
 
 
 def test_bad_files(tmp_path: Path, ratings_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -299,7 +322,8 @@ def test_bad_files(tmp_path: Path, ratings_file: Path, capsys: pytest.CaptureFix
     bad.write_text("1,2,3\n4,5,6\n7,8,good\n")
     assert "bad.csv, line 3: '7,8,good': the rating 'good'" in error_of(["fit", bad, "--out", out], capsys)
     folder = tmp_path / "nowhere"
-    assert f"{folder}: there is no such folder" in error_of(["fit", ratings_file, "--out", folder / "m.npz"], capsys)
+    assert f"{folder / 'm.npz'}: No such folder" in error_of(["fit", absent, "--out", folder / "m.npz"], capsys)
+    assert f"{tmp_path}: Not a regular file" in error_of(["fit", absent, "--out", tmp_path], capsys)  # before the work
     assert not out.exists()
 
 
@@ -308,7 +332,7 @@ def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--version"])
     assert caught.value.code == 0
     assert capsys.readouterr().out == f"nmfcore {nmfcore.__version__}\n"
-    for arguments in ([], ["fly"], ["fit"], ["fit", "x", "--out", "y", "--duplicates", "first"]):
+    for arguments in (["fly"], ["fit"], ["fit", "x", "--out", "y", "--duplicates", "first"]):
         with pytest.raises(SystemExit) as caught:
             main(arguments)
         assert caught.value.code == 2
@@ -595,7 +619,7 @@ def test_recommend_all_is_written_at_once_or_not_at_all(
     assert "What was written is not complete." in text.err
     assert text.out.startswith("user,item,rating\n1,")
     nowhere = tmp_path / "nowhere" / "all.csv"
-    assert f"{nowhere}: No such file" in error_of(["recommend", model_file, "--all", "--out", nowhere], capsys)
+    assert f"{nowhere}: No such folder" in error_of(["recommend", model_file, "--all", "--out", nowhere], capsys)
 
 
 def test_recommend_all_errors(model_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -459,6 +459,40 @@ def test_rows_and_columns_without_entries_are_zero_and_predict_zero(solver, init
     assert f.kkt == pytest.approx(without, rel=1e-7)
 
 
+@pytest.mark.parametrize("missing", [0.05, 0.4], ids=["punctured", "observed"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"l2": 0.1}, {"l2": 0.1, "l2_scaling": "count"}, {"l2": 0.1, "l2_scaling": "count", "offsets": True}],
+    ids=["plain", "l2", "by count", "offsets"],
+)
+@pytest.mark.parametrize("init", ["auto", "random", "compressed"])
+@pytest.mark.parametrize("max_iter", [0, 5])
+@pytest.mark.parametrize("solver", [HALS(), HALS(sweeps=1, extrapolate=False), MU()], ids=["hals", "textbook", "mu"])
+def test_what_is_given_for_a_row_without_an_entry_does_not_matter(solver, max_iter, init, options, missing):
+    if "offsets" in options and isinstance(solver, MU):
+        solver = HALS(sweeps=2)
+    X, mask, W, H = problem(missing=missing)
+    mask[4] = mask[:, 7] = False
+    if "offsets" in options:
+        W = np.hstack((W, W[:, :1], np.ones((15, 1))))
+        H = np.vstack((H, np.ones((1, 12)), H[:1]))
+    V, G = W.copy(), H.copy()
+    moving_W, moving_H = (slice(-1), [0, 1, 2, 4]) if "offsets" in options else (slice(None), slice(None))
+    V[4, moving_W], G[moving_H, 7] = 50, 70
+    before = W.copy(), H.copy()
+    f, g = (fit(X, 3, solver, max_iter, mask=mask, W=A, H=B, init=init, **options) for A, B in ((W, H), (V, G)))
+    assert_same_bits(f, g)
+    assert not f.W[4, moving_W].any()
+    assert not f.H[moving_H, 7].any()
+    assert f.W[5].any()
+    assert np.array_equal(f.transform(X[4:5], mask=mask[4:5])[0], f.W[4])
+    assert np.array_equal(before[0], W)
+    assert np.array_equal(before[1], H)
+    half = fit(X, 3, solver, max_iter, mask=mask, W=V, init=init, random_state=0, **options)
+    assert not half.W[4, moving_W].any()
+    assert not half.H[moving_H, 7].any()
+
+
 @solvers
 def test_a_row_without_entries_leaves_the_others_as_they_are(solver):
     X, mask, W, H = problem()

@@ -32,11 +32,11 @@ LAYERS = [
     {"balance", "losses", "scale"},
     {"solve", "transform"},
     {"missing"},
-    {"compress", "warm"},
+    {"compress"},
     {"front_door", "holdout"},
     {"rank"},
     {"ratings", "sklearn"},
-    {"datasets", "metrics", "plot"},
+    {"datasets", "metrics", "plot", "warm"},
     {"cli"},
     {"__main__"},
 ]
@@ -389,6 +389,11 @@ WARM = """
                                               tol=0, max_iter=6, l1=0.01, l2=0.01, **options)
             f.transform(holes)
     f = nmfcore.factorize(np.outer(np.arange(40.0), np.arange(1, 31.0)), 1, random_state=0)
+    ratings = nmfcore.datasets.planted_ratings(60, 50, 900)
+    for offsets in (True, False):
+        model = nmfcore.Recommender(rank=3, offsets=offsets, random_state=0).fit(ratings)
+        model.recommend(1), model.recommend(items=[1, 2, 3]), model.fold_in({1: 5}).recommend("new")
+        nmfcore.evaluate(model, ratings)
     print([name for name, count in compiled().items() if count != before[name]])
 """
 
@@ -401,10 +406,12 @@ def test_warmup_of_one_kind():
     code = """
         import nmfcore
         nmfcore.warmup(dtype="float32", loss="frobenius")
-        from nmfcore.kernels import dense, divergence
+        from nmfcore.kernels import dense, divergence, ranking
         print([str(s[0].dtype) for s in dense.rows_times.signatures], len(divergence.newton_rows.signatures))
+        print(len(ranking.best_items.signatures))
     """
-    assert python(code).strip() == "['float32'] 0"
+    assert python(code).split("\n")[:2] == ["['float32'] 0", "1"]
+    assert python(code.replace("frobenius", "itakura-saito")).split("\n")[1] == "0"
     with pytest.raises(ValueError, match="dtype='float16' must be float32 or float64"):
         nmfcore.warmup(dtype="float16")
     with pytest.raises(ValueError, match="loss='huber' is not one of"):

@@ -335,7 +335,7 @@ def test_the_folds_by_hand(spy, offsets):
     X, _, rng = planted(6, 40, 30, 2)
     X += rng.random((40, 1)) * 4 + rng.random(30) * 4
     known = rng.random(X.shape) < 0.7
-    asked = {"l2": 0.02, "l2_scaling": "count", "offsets": offsets, "tol": 1e-7, "max_iter": 5000}
+    asked = {"l2": 0.3, "l2_scaling": "count", "offsets": offsets, "tol": 1e-7, "max_iter": 5000}
     options = {"n_folds": 3, "patience": None, "missing_values": np.nan, "random_state": 0}
     s = select_rank(np.where(known, X, np.nan), [1, 2, 3], **options, **asked)
     assert [rank for _, rank, _, _ in spy.calls] == [1] * 3 + [2] * 3 + [3] * 3
@@ -872,10 +872,10 @@ def test_select_rank_tells_of_fits_that_did_not_converge(ratings_file, capsys):
         (["--ranks", "2,x"], "--ranks 2,x: 'x' is not a rank"),
         (["--ranks", "4,2"], "ranks[1] = 2 follows ranks[0] = 4"),
         (["--ranks", "5-2"], "ranks is empty"),
-        (["--folds", "1"], "n_folds=1 must be 2 or more"),
+        (["--folds", "1"], "--folds 1 must be 2 or more"),
         (["--plot", "/absent/folder/errors.png"], "there is no such folder to draw into"),
-        (["--l2", "-1"], "l2=-1.0 must"),
-        (["--prior", "0"], "prior=0 leaves a user without ratings nothing to go by"),
+        (["--l2", "-1"], "--l2 -1.0 must"),
+        (["--prior", "0"], "--prior 0 leaves a user without ratings nothing to go by"),
         (["--loss", "itakura-saito", "--no-offsets"], "--prior and --no-offsets are for the loss of `fit`"),
         (["--loss", "itakura-saito", "--prior", "3"], "--prior and --no-offsets are for the loss of `fit`"),
         (["--plot", "errors.xyz"], "--plot errors.xyz: the name must end in the kind of image"),

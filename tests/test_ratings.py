@@ -80,6 +80,7 @@ def test_a_stored_zero_is_a_rating() -> None:
         ([3, 1, 2], "i", [1, 2, 3]),
         (np.array([3, 1, 2], dtype=">u2"), "i", [1, 2, 3]),
         (np.array([3.0, 1.0, 2.0]), "i", [1, 2, 3]),
+        ([3.0, np.float32(1), 2.0], "i", [1, 2, 3]),
         ([np.int32(3), 1, np.uint8(2)], "i", [1, 2, 3]),
         ([-(2**63), 0, 2**63 - 1], "i", [-(2**63), 0, 2**63 - 1]),
         (["10", "9", "é"], "U", ["10", "9", "é"]),
@@ -116,7 +117,9 @@ def test_unused_categories_are_no_users() -> None:
         (np.ma.array([1, 2, 3], mask=[0, 0, 1]), ValueError, "user id in row 2 is masked"),
         (["a", "", "b"], ValueError, "user id in row 1 is empty"),
         (["a", "b\0", "b"], ValueError, "NUL"),
-        ([True, 1, 2], TypeError, "user id True in row 0 is a bool"),
+        ([1.0, 2.5, 2.0], ValueError, r"user id in row 1 is 2\.5"),
+        ([1, 2.0, 3], TypeError, r"user id 2\.0 in row 1 is a float, row 0 is 1; .* convert"),
+        ([True, 1, 2], TypeError, "user id True in row 0 is a bool; ids are integers or strings"),
         (np.array([True, False, True]), TypeError, "dtype bool"),
         ([1, 2, 2**63], ValueError, "row 2 is beyond 64-bit"),
         (np.array([1, 2, 2**63], dtype=np.uint64), ValueError, "row 2 is beyond 64-bit"),
@@ -162,6 +165,8 @@ def test_duplicates() -> None:
     assert table(last) == [("a", 1, 2.0), ("a", 2, 4.0), ("b", 1, 5.0)]
     mean = Ratings.from_triplets(users, items, values, duplicates="mean")
     assert table(mean) == [("a", 1, 2.0), ("a", 2, 4.0), ("b", 1, 3.0)]
+    with pytest.raises(ValueError, match=r"1 rating repeats a user .* item 1, 2 times"):
+        Ratings.from_triplets([7, 7], [1, 1], [2, 3])
     with pytest.raises(ValueError, match="duplicates='sum'"):
         Ratings.from_triplets(users, items, values, duplicates="sum")
 
@@ -241,6 +246,28 @@ def test_index_gives_positions(ids: list[object]) -> None:
     assert ratings.user_index(np.array(ids)).tolist() == [0, 1, 2]
     assert ratings.user_index(ratings.users[1]) == 1
     assert ratings.user_index([]).shape == (0,)
+
+
+@pytest.mark.parametrize("one", [20.0, np.float64(20), np.float32(20), np.int8(20), np.array(20)])
+def test_a_single_id_of_another_type_is_found(one: object) -> None:
+    assert Ratings.from_triplets([10, 20], [1, 2], [1, 2]).user_index(one) == 1
+
+
+@pytest.mark.parametrize(
+    ("wanted", "error", "message"),
+    [
+        (1.5, ValueError, r"user id 1\.5 is a float: the users' ids are integers, for example 10$"),
+        (float("nan"), ValueError, "user id nan is a float"),
+        (1e300, ValueError, r"user id 1e\+300 is a float"),
+        (None, TypeError, "user id None is a NoneType"),
+        (True, TypeError, "user id True is a bool"),
+        ({10, 20}, TypeError, r"user id \{.* is a set"),
+        (2**70, KeyError, "unknown user 1180591620717411303424: 2 users are known"),
+    ],
+)
+def test_what_is_no_id_is_named(wanted: object, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        Ratings.from_triplets([10, 20], [1, 2], [1, 2]).user_index(wanted)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import nmfcore
 from nmfcore import Ratings, Recommender, archive
 from nmfcore.cli.fit import errors
 from nmfcore.datasets import planted_ratings
-from nmfcore.ratings import GlobalMean, UserItemMeans, recommender, rmse
+from nmfcore.ratings import GlobalMean, UserItemMeans, rmse, saving
 
 
 @pytest.fixture(scope="module")
@@ -403,7 +403,7 @@ def test_a_file_of_the_other_kind_is_refused_with_what_reads_it(fitted: Recommen
 def test_a_damaged_model_is_refused_by_name(fitted: Recommender, tmp_path: Path, damage: str) -> None:
     path = tmp_path / "model.npz"
     fitted.save(path)
-    arrays, meta = archive.read(path, recommender.MEMBERS)
+    arrays, meta = archive.read(path, saving.MEMBERS)
     DAMAGE[damage](arrays, meta)
     archive.write(path, arrays, meta)
     with pytest.raises(ValueError, match=r"model\.npz: "):

@@ -12,7 +12,7 @@ import nmfcore
 import nmfcore.solvers
 from nmfcore import Ratings, Recommender, archive
 from nmfcore.datasets import planted_ratings
-from nmfcore.ratings import UserItemMeans, recommender
+from nmfcore.ratings import UserItemMeans, saving
 
 PRIOR, L2 = 12.0, 0.07
 
@@ -281,7 +281,7 @@ DAMAGE = {
 def test_a_damaged_model_is_refused_by_name(ratings: Ratings, tmp_path: Path, damage: str) -> None:
     path = tmp_path / "model.npz"
     fit(ratings, max_iter=50, tol=1e-2).save(path)
-    arrays, meta = archive.read(path, recommender.MEMBERS)
+    arrays, meta = archive.read(path, saving.MEMBERS)
     Recommender.load(path)
     DAMAGE[damage](arrays, meta)
     archive.write(path, arrays, meta)
@@ -306,6 +306,22 @@ def test_a_mean_that_is_rounded_is_no_damage(tmp_path: Path, value: float) -> No
         model = Recommender(rank=1, random_state=0, max_iter=1000).fit(some)
         model.save(tmp_path / "m.npz")
         assert Recommender.load(tmp_path / "m.npz").predict(1, 1) == model.predict(1, 1)
+
+
+def test_a_prior_changed_since_the_fit_is_for_the_next_one(ratings: Ratings, tmp_path: Path) -> None:
+    model, given = fit(ratings, max_iter=50, tol=1e-3), of_user(ratings, 5)
+    row, parts = model.fold_in(given).factorization_.W, model.explain(5, 4).contributions
+    model.prior = 1.0
+    model.save(tmp_path / "m.npz")
+    guest = model.fold_in(given)
+    for same in (model, guest, Recommender.load(tmp_path / "m.npz")):
+        assert np.array_equal(same.fold_in(given).factorization_.W, row)
+    assert np.array_equal(model.explain(5, 4).contributions, parts)
+    np.testing.assert_allclose(guest.explain("new", 4).contributions, parts, rtol=0.1)  # near the fit's row
+    model.partial_fit(only(ratings, [3]))
+    assert not np.allclose(model.fold_in(given).factorization_.W, row, rtol=0.01)
+    model.save(tmp_path / "m.npz")
+    assert Recommender.load(tmp_path / "m.npz").prior == 1
 
 
 def test_settings_changed_since_the_fit_do_not_spoil_the_file(ratings: Ratings, tmp_path: Path) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
-import os
 import shlex
 import sys
 import time
@@ -16,9 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nmfcore import archive, validation
+from nmfcore.cli import reading
 from nmfcore.cli.words import count, invoked_as
 from nmfcore.ratings import GlobalMean, Ratings, Recommender, UserItemMeans, evaluate, mae, rmse
-from nmfcore.ratings.recommender import bar_is_possible
+from nmfcore.ratings.fitting import bar_is_possible
 from nmfcore.stopping import ConvergenceWarning
 
 Predict = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float64]]
@@ -33,11 +33,10 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.test = EVALUATED
     if arguments.test is not None and not 0 < arguments.test < 1:
         raise ValueError(f"--test {arguments.test:g}: the share to hold out is between 0 and 1, such as 0.1")
-    folder = os.path.dirname(os.path.realpath(arguments.out))
-    if not os.path.isdir(folder):  # said now, not after the work
-        raise FileNotFoundError(errno.ENOENT, "there is no such folder to write the model to", folder)
+    validation.generator(arguments.seed)
+    archive.check_target(arguments.out)  # now, not after the work
     began = time.perf_counter()
-    ratings = Ratings.from_csv(arguments.ratings, duplicates=arguments.duplicates)
+    ratings = reading.read(arguments)
     _describe(arguments.ratings, ratings, time.perf_counter() - began)
     if arguments.test is not None:
         try:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TextIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nmfcore import archive
 from nmfcore.cli.words import count, invoked_as
@@ -103,11 +104,22 @@ def show(model: Recommender, user: int | str, n: int, titles: Mapping[Any, str])
     if not items.size:
         print("  has rated every item: there is nothing left to recommend")
         return
-    width = max(len(str(item)) for item in items.tolist())
+    width = id_width(items)
     print(f"  {'predicted':>9}  {'item':{width if titles else 0}}" + ("  title" if titles else ""))
-    for item, rating in zip(items.tolist(), np.clip(predicted, *model.rating_range_), strict=True):
+    show_items(items, (f"{rating:9.2f}" for rating in np.clip(predicted, *model.rating_range_)), titles)
+
+
+def show_items(items: NDArray[Any], numbers: Iterable[str], titles: Mapping[Any, str]) -> None:
+    """Print a line for each item: its number, id and title."""
+    width = id_width(items)
+    for item, number in zip(items.tolist(), numbers, strict=True):
         title = f"  {titles.get(item, '(no title)')}" if titles else ""
-        print(shortened(f"  {rating:9.2f}  {item!s:{width}}{title}".rstrip()))
+        print(shortened(f"  {number}  {item!s:{width}}{title}".rstrip()))
+
+
+def id_width(items: NDArray[Any]) -> int:
+    """Return how long the longest of these ids is."""
+    return max(len(str(item)) for item in items.tolist())
 
 
 def _best_rated(ratings: Ratings, row: int, titles: Mapping[Any, str]) -> Iterable[str]:

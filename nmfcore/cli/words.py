@@ -3,9 +3,33 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import sys
+from collections.abc import Collection
+
+# Options that are called otherwise than the argument of the library.
+RENAMED = {"max_iter": "max-iter", "n_folds": "folds", "random_state": "seed"}
+
+
+def as_options(message: str, names: Collection[str]) -> str:
+    """Return an error of the library with the options of a command, whose names these are, in place of arguments.
+
+    Examples
+    --------
+    >>> as_options("random_state=-1 must be 0 or more.", {"rank", "seed"})
+    '--seed -1 must be 0 or more.'
+    >>> as_options("pass sep= or look at the file", {"sep"}), as_options("pass sep= or look at the file", {"rank"})
+    ('pass --sep or look at the file', 'pass sep= or look at the file')
+    """
+    if "columns" in names:
+        message = message.replace("user=, item=, rating=", "--columns USER,ITEM,RATING")
+    for name in sorted({*names, *RENAMED} - {"command"}):
+        option = RENAMED.get(name, name)
+        if option.replace("-", "_") in names:
+            message = re.sub(rf"(?<![\w'\"-]){name}= ?(?=\S)", f"{'-' if len(option) == 1 else '--'}{option} ", message)
+    return message
 
 
 def count(number: int, noun: str) -> str:

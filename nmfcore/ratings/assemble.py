@@ -127,9 +127,9 @@ def _settle(
 
 def _describe_repeats(users: Ids, items: Ids, key: Keys, repeats: NDArray[np.bool_]) -> str:
     row, column = divmod(int(key[np.argmax(repeats)]), items.size)
-    times = int(np.count_nonzero(key == key[np.argmax(repeats)]))
+    times, number = int(np.count_nonzero(key == key[np.argmax(repeats)])), int(np.count_nonzero(repeats))
     return (
-        f"{np.count_nonzero(repeats)} ratings repeat a user and item already rated, for example user "
-        f"{users[row].item()!r} and item {items[column].item()!r}, {times} times; "
+        f"{number} {'rating repeats' if number == 1 else 'ratings repeat'} a user and item already rated, "
+        f"for example user {users[row].item()!r} and item {items[column].item()!r}, {times} times; "
         "pass duplicates='last' or 'mean', or remove them"
     )

@@ -136,7 +136,7 @@ def evaluate(
     limits = model.rating_range_ if clip else (-math.inf, math.inf)
     threads = default_threads() if n_threads is None else validation.whole(n_threads, "n_threads", 1)
     W, H = frozen(f.W), frozen(f.H)
-    rmse, mae = _errors(W, H, test, users, items, limits, threads)
+    rmse, mae = errors(W, H, test, users, items, limits, threads)
     tally, seen = _Tally(k, train.shape[1]), (train.indptr, train.indices)
     for lo, hi in _slabs(test, BATCH_RATINGS):
         rows, relevant = _relevant(test, users, items, threshold, lo, hi)
@@ -157,7 +157,7 @@ def _positions(train: Ratings, test: Ratings) -> tuple[Positions, Positions]:
     return users, items
 
 
-def _errors(
+def errors(
     W: NDArray[Any],
     H: NDArray[Any],
     test: Ratings,

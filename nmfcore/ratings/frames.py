@@ -87,7 +87,7 @@ def _refuse_nulls(column: Any, what: str) -> None:
         if hasattr(column, method):
             null = np.asarray(getattr(column, method)(), dtype=bool)
             if null.any():
-                remedy = "drop that rating" if what == "rating" else f"drop that rating or give it a {what}"
+                remedy = "drop that rating" if what == "rating" else "drop that rating or give it one"
                 raise ValueError(f"{what} in row {int(np.argmax(null))} is missing; {remedy}")
             return
 

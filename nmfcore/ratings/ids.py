@@ -23,6 +23,7 @@ BLOCK = 1 << 20  # ratings worked on at a time, so that temporaries do not grow 
 
 CANONICAL_INTEGER = re.compile(r"(?:0|-?[1-9][0-9]*)\Z")
 INT64 = np.iinfo(np.int64)
+MOST_FLOAT = 2.0**53  # beyond it not every integer is one
 
 
 def parse_integer(text: str) -> int | None:
@@ -76,7 +77,7 @@ def encode_texts(texts: list[str], noun: str) -> tuple[NDArray[np.str_], Positio
     table: Numbering[str] = Numbering()
     codes = table.encode(texts)
     if "" in table:
-        raise ValueError(f"{noun} id in row {texts.index('')} is empty; give every rating a {noun} id")
+        raise ValueError(f"{noun} id in row {texts.index('')} is empty; give every rating one")
     if "\0" in "".join(table):  # NumPy drops it at the end of a string, and two ids would become one
         text = next(text for text in table if "\0" in text)
         raise ValueError(f"{noun} id {text!r} holds a NUL character; remove it")
@@ -101,7 +102,7 @@ class Numbering(defaultdict[T, int]):
 def find_ids(wanted: ArrayLike, known: Ids, noun: str) -> Any:
     """Return positions of `wanted` in the sorted `known`: an int for one id, int64 for an array of them."""
     scalar = np.ndim(wanted) == 0
-    values = [np.asarray(wanted).item()] if scalar else wanted
+    values = [_single(wanted, known, noun)] if scalar else wanted
     if np.size(values) == 0:
         return np.empty(np.shape(values), dtype=np.int64)
     column = _column(values, noun)
@@ -114,6 +115,21 @@ def find_ids(wanted: ArrayLike, known: Ids, noun: str) -> Any:
         first = int(missing[0])
         raise KeyError(_unknown(column[first], known, int(place[first]), noun))
     return int(place[0]) if scalar else place.astype(np.int64, copy=False)
+
+
+def _single(wanted: Any, known: Ids, noun: str) -> int | str:
+    """A single id as an int or a str, or raise: a whole float is an id too, as in a column."""
+    value = np.asarray(wanted).item()
+    kind = _kind(type(value))
+    if kind == "float" and value.is_integer() and abs(value) <= MOST_FLOAT:
+        return int(value)
+    if kind == "int" and not INT64.min <= value <= INT64.max:
+        raise KeyError(_unknown(value, known, 0, noun))
+    if kind in ("int", "str"):
+        return value  # type: ignore[no-any-return]
+    ids = "integers" if known.dtype.kind == "i" else "strings"
+    message = f"{noun} id {value!r} is a {type(value).__name__}: the {noun}s' ids are {ids}, for example"
+    raise (ValueError if kind == "float" else TypeError)(f"{message} {known[0].item()!r}")
 
 
 def parse_id(text: str, ids: Ids) -> int | str:
@@ -168,7 +184,7 @@ def _column(values: ArrayLike, noun: str) -> NDArray[Any]:
     """Return int64, or objects that are all str; anything else is an error that names the first such row."""
     if isinstance(values, np.ma.MaskedArray) and np.ma.getmaskarray(values).any():
         row = int(np.argmax(np.ma.getmaskarray(values).reshape(-1)))
-        raise ValueError(f"{noun} id in row {row} is masked; drop that rating or give it a {noun} id")
+        raise ValueError(f"{noun} id in row {row} is masked; drop that rating or give it one")
     # A list is looked at as it is: NumPy would turn [1, "1"] into two equal strings.
     array = np.asarray(values, dtype=object) if isinstance(values, (list, tuple)) else np.asarray(values)
     if array.ndim != 1:
@@ -196,7 +212,7 @@ def _int64(array: NDArray[Any], noun: str) -> NDArray[np.int64]:
 
 def _from_floats(array: NDArray[Any], noun: str) -> NDArray[np.int64]:
     """Whole floats are ids too: it is what integers become in a table that had a gap somewhere."""
-    bad = ~(np.abs(array) <= 2.0**53)
+    bad = ~(np.abs(array) <= MOST_FLOAT)
     if not bad.any():
         bad = array != np.floor(array)
     if bad.any():
@@ -210,15 +226,22 @@ def _from_objects(array: NDArray[Any], noun: str) -> NDArray[Any]:
     kinds = {kind: _kind(kind) for kind in set(map(type, values))}
     if set(kinds.values()) == {"str"}:
         return array
+    if set(kinds.values()) == {"float"}:
+        return _from_floats(array.astype(np.float64), noun)
     first = kinds[type(values[0])] if values else "int"
     for row, value in enumerate(values):
         kind = kinds[type(value)]
         if kind == "missing" or value is None or value != value:
-            raise ValueError(f"{noun} id in row {row} is {value!r}; drop that rating or give it a {noun} id")
-        if kind == "other" or kind != first:
+            raise ValueError(f"{noun} id in row {row} is {value!r}; drop that rating or give it one")
+        if kind == "other":
+            raise TypeError(
+                f"{noun} id {value!r} in row {row} is a {type(value).__name__}; ids are integers or strings: convert "
+                "the column with int or str"
+            )
+        if kind != first:
             raise TypeError(
                 f"{noun} id {value!r} in row {row} is a {type(value).__name__}, row 0 is {values[0]!r}; "
-                f"ids are all integers or all strings: convert the column with one of int or str"
+                "ids are all integers or all strings: convert the column with one of int or str"
             )
         if kind == "int" and not INT64.min <= value <= INT64.max:
             raise ValueError(f"{noun} id {value} in row {row} is beyond 64-bit integers; pass the ids as strings")
@@ -230,4 +253,6 @@ def _kind(kind: type) -> str:
         return "str"
     if issubclass(kind, (int, np.integer)) and not issubclass(kind, bool):
         return "int"
+    if issubclass(kind, (float, np.floating)):
+        return "float"
     return "missing" if kind.__name__ in ("NoneType", "NAType", "NaTType") else "other"

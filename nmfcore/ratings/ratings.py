@@ -429,6 +429,8 @@ class Ratings:
         ------
         KeyError
             An id is not known; the message names it.
+        TypeError, ValueError
+            It is no id at all: neither a string nor a whole number.
 
         Examples
         --------
@@ -492,7 +494,9 @@ class Ratings:
         n_test = int(np.count_nonzero(held_out))
         if not 0 < n_test < self.nnz:
             part = "test" if n_test == 0 else "training"
-            raise ValueError(f"test={test} of {self.nnz} ratings by {by} leaves none for {part}; change test= or by=")
+            remedy = "larger" if part == "test" else "smaller"
+            remedy += " share, or by='rating'" if by == "user" else " share"
+            raise ValueError(f"test={test} of {self.nnz} ratings by {by} leaves none for {part}: choose a {remedy}")
         return self._subset(~held_out), self._subset(held_out)
 
     def folds(

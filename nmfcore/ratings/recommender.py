@@ -9,11 +9,8 @@ that one setting suits the busy and the quiet; the engine's ``l2_scaling="count"
 **An average user and an average item**, who give and are given the damped means with the weight of ``prior`` ratings:
 :mod:`nmfcore.ratings.posing`.
 
-Inside, ratings are brought to a mean of 4: the penalty of features then scales as ratings do, and the offsets, whose
-penalty would not (they have the unit of ratings, features of their root), weigh the same on any scale.
-
-The steps are plain ones: extrapolation, and balancing the components in between, lower the objective sooner, but not
-the error on ratings that were held out.
+How it is given to the engine is in :mod:`nmfcore.ratings.fitting`, what a fit leaves in :mod:`nmfcore.ratings.model`,
+and the file of it in :mod:`nmfcore.ratings.saving`.
 
 References
 ----------
@@ -24,71 +21,30 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Self, overload
+from typing import Any, Self, overload
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from nmfcore import archive, result
-from nmfcore.ratings import explaining, ranking
-from nmfcore.ratings.baselines import GlobalMean, UserItemMeans
+from nmfcore.ratings import explaining, fitting, ranking, saving
 from nmfcore.ratings.explaining import Explanation, SimilarItems
-from nmfcore.ratings.posing import pose, pose_users, unit_of
+from nmfcore.ratings.model import Model
 from nmfcore.ratings.ranking import Recommendations
 from nmfcore.ratings.ratings import Ratings
 from nmfcore.result import Factorization
 
-L2_PER_MEAN = 0.0185  # of the mean rating; a compromise between validation parts of four sets, see Recommender
 SETTINGS = ("rank", "l2", "prior", "offsets", "tol", "max_iter", "random_state")
-MOST_L2 = 1e30  # float32 ends some way beyond
-SWEEPS = 8  # of each row, always
-CARRIED = 0.3  # of every step: a held-out error is reached in two thirds of the iterations
-LEAST_PRIOR, MOST_PRIOR = 1e-30, 1e30  # likewise
-MANY = 5_000_000  # ratings: a fit of so many takes long enough for a bar
-
-MEMBERS = result.MEMBERS | {
-    "users": archive.Member(1, "iU"),
-    "items": archive.Member(1, "iU"),
-    "indptr": archive.Member(1, "i"),
-    "indices": archive.Member(1, "i"),
-    "ratings": archive.Member(1, "f"),
-    "item_offsets": archive.Member(1, "f"),
-    "levels": archive.Member(1, "f"),
-}
-
-
-class _Model(NamedTuple):
-    """What a fit leaves.
-
-    ``whole`` has the average user as its last row and the average item as its last column, of ratings divided by
-    ``unit_of(means)``; ``f`` is without them, in the unit of the ratings. The ``means`` are those of the ratings it was
-    fitted to, and ``limits`` their range.
-    """
-
-    ratings: Ratings
-    f: Factorization
-    whole: Factorization
-    means: UserItemMeans
-    limits: tuple[float, float]
-
-    @classmethod
-    def of(
-        cls, ratings: Ratings, whole: Factorization, means: UserItemMeans, limits: tuple[float, float] | None = None
-    ) -> Self:
-        """The model of these ratings; its factors in float64, so that parts of a prediction add up."""
-        W, H = whole.W.astype(np.float64), whole.H.astype(np.float64)
-        whole = dataclasses.replace(whole, W=W, H=H)
-        low, high = limits or (float(ratings.data.min()), float(ratings.data.max()))
-        return cls(ratings, own_part(whole, means), whole, means, (low, high))
+LEAST_PRIOR, MOST_PRIOR = 1e-30, 1e30  # float32 ends some way beyond
 
 
 @dataclass(eq=False)
 class Recommender:
     """Predict ratings and recommend items.
+
+    Settings may be changed; what is changed after a fit is for the next one, and the model stays as it was fitted.
 
     Parameters
     ----------
@@ -143,7 +99,7 @@ class Recommender:
     tol: float = 2e-3
     max_iter: int = 300
     random_state: Any = None
-    _model: _Model | None = field(default=None, init=False, repr=False)
+    _model: Model | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._check()
@@ -178,7 +134,7 @@ class Recommender:
         """The smallest and the largest rating seen."""
         return self._fitted().limits
 
-    def _fitted(self) -> _Model:
+    def _fitted(self) -> Model:
         if self._model is None:
             raise RuntimeError("this Recommender is not fitted: call fit(ratings), or use Recommender.load(path).")
         return self._model
@@ -221,7 +177,7 @@ class Recommender:
                 f"fit needs nmfcore.Ratings, not {type(ratings).__name__}: see Ratings.from_frame, from_triplets and "
                 "from_csv."
             )
-        return self._go(ratings, {"max_iter": self.max_iter, "callback": callback, "progress": progress})
+        return self._go(ratings, max_iter=self.max_iter, callback=callback, progress=progress)
 
     def partial_fit(
         self,
@@ -272,68 +228,31 @@ class Recommender:
         if self._model is None:
             return self.fit(ratings, callback=callback, progress=progress)
         self._check()
-        old, whole = self._model.ratings, self._model.whole
-        if (self.rank, bool(self.offsets)) != (_features(whole), _has_offsets(whole)):
+        if (self.rank, bool(self.offsets)) != (self._model.rank, self._model.offsets):
             raise ValueError(f"rank={self.rank} and offsets={self.offsets} are not those of the fit; call fit instead.")
-        both = old.merge(ratings)
-        whole = _in_unit(whole, unit_of(self._model.means) / unit_of(GlobalMean.fit(both)))
-        W, Ht = np.repeat(whole.W[-1:], both.shape[0] + 1, 0), np.repeat(whole.H.T[-1:], both.shape[1] + 1, 0)
-        W[both.user_index(old.users)], Ht[both.item_index(old.items)] = whole.W[:-1], whole.H.T[:-1]
-        start = {"W": W, "H": np.ascontiguousarray(Ht.T)}
+        both = self._model.ratings.merge(ratings)
+        start = fitting.start_from(self._model, both)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            return self._go(both, {"max_iter": max_iter, "callback": callback, "progress": progress, **start})
+            return self._go(both, max_iter=max_iter, callback=callback, progress=progress, **start)
 
-    def _go(self, ratings: Ratings, options: dict[str, Any]) -> Self:
+    def _go(self, ratings: Ratings, **options: Any) -> Self:
         """Fit, and keep what comes of it."""
-        from nmfcore import factorize
-
-        means = UserItemMeans.fit(ratings)
-        if options["progress"] is None:
-            options["progress"] = ratings.nnz >= MANY and bar_is_possible()
-        asked = self.problem(ratings, means) | options
+        task = fitting.Task.of(ratings, self.l2, self.prior)
+        options |= {"offsets": self.offsets, "tol": self.tol, "random_state": self.random_state}
         try:
-            whole = factorize(rank=self.rank, random_state=self.random_state, **asked)
+            whole = task.factorize(self.rank, **options)
         except KeyboardInterrupt as interrupt:
-            self._keep(ratings, means, interrupt)
+            self._keep(task, interrupt)
             raise
-        self._model = _Model.of(ratings, whole, means)
+        self._model = task.model(whole)
         return self
 
-    def problem(self, ratings: Ratings, means: UserItemMeans) -> dict[str, Any]:
-        """What the engine is asked for these ratings, as arguments of :func:`nmfcore.factorize` beside the rank.
-
-        Parameters
-        ----------
-        ratings : Ratings
-            What is to be fitted.
-        means : UserItemMeans
-            Theirs.
-
-        Raises
-        ------
-        ValueError
-            If ``l2`` is so large that it overflows.
-        """
-        from nmfcore.solvers import HALS
-
-        unit = unit_of(means)
-        l2 = L2_PER_MEAN * means.mean if self.l2 is None else self.l2
-        if not l2 <= MOST_L2 * unit:
-            most = f"{MOST_L2 * unit:g}"
-            raise ValueError(
-                f"l2={l2:g} for each rating is too large a penalty: it overflows. Choose less than {most}."
-            )
-        X, weights = pose(ratings, means, self.prior, unit)
-        asked: dict[str, Any] = {"X": X, "missing_values": "unstored", "weights": weights}
-        asked |= {"l2": l2 / unit, "l2_scaling": "count", "offsets": self.offsets}
-        return asked | {"solver": HALS(sweeps=SWEEPS, extrapolate=CARRIED), "tol": self.tol, "max_iter": self.max_iter}
-
-    def _keep(self, ratings: Ratings, means: UserItemMeans, interrupt: KeyboardInterrupt) -> None:
+    def _keep(self, task: fitting.Task, interrupt: KeyboardInterrupt) -> None:
         """Make the last complete estimate of an interrupted fit the model, if there is one."""
         f: Factorization | None = getattr(interrupt, "factorization", None)
         if f is not None and f.n_iter > 0:
-            self._model = _Model.of(ratings, f, means)
+            self._model = task.model(f)
             interrupt.factorization = self._model.f  # type: ignore[attr-defined]
             interrupt.add_note(f"The fit was interrupted; the model is that of iteration {f.n_iter}.")
         elif self._model is not None:
@@ -382,13 +301,8 @@ class Recommender:
             raise TypeError(
                 f"fold_in needs nmfcore.Ratings or a mapping of item to rating, not {type(ratings).__name__}."
             )
-        columns = model.ratings.item_index(ratings.items)  # ascending, as both kinds of ids are
-        theirs = Ratings(ratings.users, model.ratings.items, ratings.indptr, columns[ratings.indices], ratings.data)
-        problem = pose_users(theirs, model.means, model.limits, self.prior, unit_of(model.means))
-        W = model.whole.transform(problem.X, weights=problem.weights)
         other = dataclasses.replace(self)
-        whole = dataclasses.replace(model.whole, W=np.vstack((W, model.whole.W[-1:])))
-        other._model = _Model.of(theirs, whole, model.means, model.limits)
+        other._model = fitting.fold_in(model, ratings)
         return other
 
     def predict(self, users: ArrayLike, items: ArrayLike, clip: bool = False) -> Any:
@@ -503,7 +417,7 @@ class Recommender:
         (3, False)
         """
         model = self._fitted()
-        return explaining.similar_items(model.ratings, model.f.H, _features(model.f), item, n)
+        return explaining.similar_items(model.ratings, model.f.H, model.rank, item, n)
 
     def explain(self, user: int | str, item: int | str, n: int = 5) -> Explanation:
         """The parts that add up to a predicted rating, and the user's own ratings behind them.
@@ -536,9 +450,8 @@ class Recommender:
         True
         """
         model = self._fitted()
-        l2 = float(model.f.settings["l2"][0])
-        factors = model.f.W, model.f.H, _features(model.f)
-        return explaining.explain(model.ratings, *factors, user, item, n, l2=l2, prior=self.prior)
+        factors = model.f.W, model.f.H, model.rank
+        return explaining.explain(model.ratings, *factors, user, item, n, l2=model.l2, prior=model.prior)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model and its ratings to a ``.npz`` file, at once or not at all; no pickle.
@@ -548,17 +461,7 @@ class Recommender:
         path : path
             Used as given.
         """
-        model = self._fitted()
-        ratings = model.ratings
-        arrays, meta = result.pack(model.whole)
-        arrays |= {"users": ratings.users, "items": ratings.items, "indptr": ratings.indptr}
-        arrays |= {"indices": ratings.indices, "ratings": ratings.data, "item_offsets": model.means.item_offsets}
-        arrays["levels"] = np.array([model.means.mean, model.means.damping, *model.limits])
-        settings = {name: getattr(self, name) for name in SETTINGS}
-        settings |= {"rank": _features(model.whole), "offsets": _has_offsets(model.whole)}  # may have been set since
-        seed = self.random_state  # a generator has moved on, and cannot be written
-        settings["random_state"] = int(seed) if isinstance(seed, (int, np.integer)) else None
-        archive.write(path, arrays, {"kind": "recommender", "recommender": settings, **meta})
+        saving.save(path, self._fitted(), {name: getattr(self, name) for name in SETTINGS})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, max_bytes: int = 8 * 2**30) -> Self:
@@ -588,69 +491,6 @@ class Recommender:
         >>> Recommender.load(path).predict(3, 4) == model.predict(3, 4)
         np.True_
         """
-        arrays, meta = archive.read(path, MEMBERS, max_bytes=max_bytes)
-        if meta.get("kind") != "recommender":
-            raise ValueError(f"{os.fspath(path)}: not a model of ratings but {meta.get('kind')!r}.")
-        f = result.unpack(path, arrays, meta)
-        try:
-            ratings = Ratings(*(arrays[name] for name in ("users", "items", "indptr", "indices", "ratings")))
-            model = cls(**meta["recommender"])
-            _check_parts(f, model, ratings.shape, arrays["item_offsets"])
-            mean, damping, low, high = arrays["levels"].tolist()
-            rounding = 1e-9 * high  # of the mean, where all ratings are the same
-            if not (0 <= low <= mean + rounding and mean <= high + rounding < np.inf and 0 <= damping < np.inf):
-                raise ValueError(f"a mean of {mean} between {low} and {high}, damping {damping}")
-        except (TypeError, ValueError, KeyError) as error:
-            raise ValueError(f"{os.fspath(path)}: damaged nmfcore model: {error}. Save the model again.") from error
-        means = UserItemMeans(mean, np.zeros(0), arrays["item_offsets"].astype(np.float64), damping)
-        model._model = _Model.of(ratings, f, means, (low, high))
-        return model
-
-
-def _check_parts(f: Factorization, model: Recommender, shape: tuple[int, int], item_offsets: NDArray[Any]) -> None:
-    """Raise if parts of a file are not those of one model."""
-    if (f.W.shape[0], f.H.shape[1]) != (shape[0] + 1, shape[1] + 1) or item_offsets.shape != shape[1:]:
-        raise ValueError(f"W {f.W.shape}, H {f.H.shape}, offsets {item_offsets.shape} for ratings of {shape}")
-    if (_features(f), _has_offsets(f)) != (model.rank, model.offsets) or f.settings.get("l2_scaling") != "count":
-        raise ValueError(f"factors of rank {f.rank} for rank={model.rank}, offsets={model.offsets}")
-    if not np.isfinite(item_offsets).all():
-        raise ValueError("an item's offset is not finite")
-
-
-def own_part(whole: Factorization, means: UserItemMeans | GlobalMean) -> Factorization:
-    """A fit to a problem, without the average user and item, in the unit of the ratings, whose means these are."""
-    f = _in_unit(whole, unit_of(means))
-    return dataclasses.replace(f, W=f.W[:-1], H=np.ascontiguousarray(f.H[:, :-1]))
-
-
-def _in_unit(f: Factorization, unit: float) -> Factorization:
-    """The factorization of what is ``unit`` times as large."""
-    root, r = np.sqrt(unit), _features(f)
-    W, H = root * f.W, root * f.H
-    if _has_offsets(f):  # the components of ones stay, and offsets have the unit of the ratings
-        W[:, r], H[r], W[:, r + 1], H[r + 1] = root * W[:, r], 1.0, 1.0, root * H[r + 1]
-    with np.errstate(over="ignore"):  # of ratings beyond 1e154 the objective is inf
-        history = dataclasses.replace(f.history, objective=unit * (unit * f.history.objective))
-    settings = f.settings | {"l2": tuple(unit * l2 for l2 in f.settings["l2"])}
-    objective = float(history.objective[-1])
-    return dataclasses.replace(f, W=W, H=H, objective=objective, history=history, settings=settings)
-
-
-def _has_offsets(f: Factorization) -> bool:
-    return bool(f.settings.get("offsets"))
-
-
-def _features(f: Factorization) -> int:
-    """How many components are features, not offsets."""
-    return f.rank - 2 * _has_offsets(f)
-
-
-def bar_is_possible() -> bool:
-    """Whether a person is watching, and tqdm is there."""
-    if not sys.stderr.isatty():
-        return False
-    try:
-        import tqdm  # noqa: F401
-    except ImportError:
-        return False
-    return True
+        recommender, model = saving.load(path, cls, max_bytes)
+        recommender._model = model
+        return recommender

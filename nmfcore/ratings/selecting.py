@@ -12,10 +12,12 @@ from nmfcore._types import Array
 from nmfcore.holdout import Entries, Measure, hold_out
 from nmfcore.rank.path import Path, Search, generators
 from nmfcore.rank.selection import RankSelection
-from nmfcore.ratings.baselines import GlobalMean, UserItemMeans
+from nmfcore.ratings.baselines import GlobalMean
+from nmfcore.ratings.fitting import Task
+from nmfcore.ratings.model import own_part
 from nmfcore.ratings.posing import LEVEL
 from nmfcore.ratings.ratings import Ratings
-from nmfcore.ratings.recommender import Recommender, own_part
+from nmfcore.ratings.recommender import Recommender
 from nmfcore.result import Factorization
 
 
@@ -107,8 +109,9 @@ class Posed:
 
     def training(self, fold: int) -> dict[str, Any]:
         """The problem to solve, as arguments of :func:`nmfcore.factorize`."""
-        train = self._train(fold)
-        return self.model.problem(train, UserItemMeans.fit(train))
+        model = self.model
+        problem = Task.of(self._train(fold), model.l2, model.prior).problem()
+        return problem | {"offsets": model.offsets, "tol": model.tol, "max_iter": model.max_iter}
 
     def training_error(self, fold: int, f: Factorization, measure: Measure) -> float:
         """The mean error of ``f``, the solution, on the ratings that were not held out."""

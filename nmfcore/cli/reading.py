@@ -1,0 +1,39 @@
+"""What the commands that read a file of ratings ask alike about it."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nmfcore.ratings import Ratings
+
+
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a file of ratings to those of a command."""
+    add = parser.add_argument
+    add(
+        "--duplicates",
+        choices=("error", "last", "mean"),
+        default="error",
+        help="where a user rated an item more than once (default: error)",
+    )
+    add("--sep", metavar="TEXT", help="what separates the fields of the file (default: found from its first lines)")
+    add(
+        "--columns",
+        metavar="USER,ITEM,RATING",
+        help="names of these columns in the header, where they are not such as userId, movieId, rating",
+    )
+
+
+def read(arguments: argparse.Namespace) -> Ratings:
+    """The ratings in the file that the command line names."""
+    from nmfcore.ratings import Ratings
+
+    given: dict[str, Any] = {"sep": arguments.sep, "duplicates": arguments.duplicates}
+    if arguments.columns is not None:
+        names = [name.strip() for name in arguments.columns.split(",")]
+        if len(names) != 3 or not all(names):
+            raise ValueError(f"--columns {arguments.columns}: give three names, as in --columns reader,book,stars")
+        given |= dict(zip(("user", "item", "rating"), names, strict=True))
+    return Ratings.from_csv(arguments.ratings, **given)

@@ -1,0 +1,80 @@
+"""The file of a recommender: a factorization's with the ratings, their means and the settings beside it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nmfcore import archive, result
+from nmfcore.ratings.baselines import UserItemMeans
+from nmfcore.ratings.model import Model, features_of, has_offsets
+from nmfcore.ratings.ratings import Ratings
+from nmfcore.result import Factorization
+
+MEMBERS = result.MEMBERS | {
+    "users": archive.Member(1, "iU"),
+    "items": archive.Member(1, "iU"),
+    "indptr": archive.Member(1, "i"),
+    "indices": archive.Member(1, "i"),
+    "ratings": archive.Member(1, "f"),
+    "item_offsets": archive.Member(1, "f"),
+    "levels": archive.Member(1, "f"),
+}
+
+
+class Settings(Protocol):
+    """What of a recommender is checked against the factors beside it."""
+
+    rank: int
+    prior: float
+    offsets: bool
+
+
+R = TypeVar("R", bound=Settings)
+
+
+def save(path: str | os.PathLike[str], model: Model, settings: Mapping[str, Any]) -> None:
+    """Write a model and the settings of its recommender: those that the model depends on as they were in the fit."""
+    ratings = model.ratings
+    arrays, meta = result.pack(model.whole)
+    arrays |= {"users": ratings.users, "items": ratings.items, "indptr": ratings.indptr}
+    arrays |= {"indices": ratings.indices, "ratings": ratings.data, "item_offsets": model.means.item_offsets}
+    arrays["levels"] = np.array([model.means.mean, model.means.damping, *model.limits])
+    seed = settings["random_state"]  # a generator has moved on, and cannot be written
+    seed = int(seed) if isinstance(seed, (int, np.integer)) else None
+    fixed = {"rank": model.rank, "prior": model.prior, "offsets": model.offsets, "random_state": seed}
+    archive.write(path, arrays, {"kind": "recommender", "recommender": {**settings, **fixed}, **meta})
+
+
+def load(path: str | os.PathLike[str], recommender: Callable[..., R], max_bytes: int) -> tuple[R, Model]:
+    """Read what `save` wrote, the recommender made of its settings; a ValueError says what is wrong with the file."""
+    arrays, meta = archive.read(path, MEMBERS, max_bytes=max_bytes)
+    if meta.get("kind") != "recommender":
+        raise ValueError(f"{os.fspath(path)}: not a model of ratings but {meta.get('kind')!r}.")
+    f = result.unpack(path, arrays, meta)
+    try:
+        ratings = Ratings(*(arrays[name] for name in ("users", "items", "indptr", "indices", "ratings")))
+        settings = recommender(**meta["recommender"])
+        _check_parts(f, settings, ratings.shape, arrays["item_offsets"])
+        mean, damping, low, high = arrays["levels"].tolist()
+        rounding = 1e-9 * high  # of the mean, where all ratings are the same
+        if not (0 <= low <= mean + rounding and mean <= high + rounding < np.inf and 0 <= damping < np.inf):
+            raise ValueError(f"a mean of {mean} between {low} and {high}, damping {damping}")
+    except (TypeError, ValueError, KeyError) as error:
+        raise ValueError(f"{os.fspath(path)}: damaged nmfcore model: {error}. Save the model again.") from error
+    means = UserItemMeans(mean, np.zeros(0), arrays["item_offsets"].astype(np.float64), damping)
+    return settings, Model.of(ratings, f, means, settings.prior, (low, high))
+
+
+def _check_parts(f: Factorization, settings: Settings, shape: tuple[int, int], item_offsets: NDArray[Any]) -> None:
+    """Raise if parts of a file are not those of one model."""
+    if (f.W.shape[0], f.H.shape[1]) != (shape[0] + 1, shape[1] + 1) or item_offsets.shape != shape[1:]:
+        raise ValueError(f"W {f.W.shape}, H {f.H.shape}, offsets {item_offsets.shape} for ratings of {shape}")
+    if (features_of(f), has_offsets(f)) != (settings.rank, settings.offsets) or f.settings.get("l2_scaling") != "count":
+        raise ValueError(f"factors of rank {f.rank} for rank={settings.rank}, offsets={settings.offsets}")
+    if not np.isfinite(item_offsets).all():
+        raise ValueError("an item's offset is not finite")
