@@ -63,7 +63,7 @@ def test_dense_product(benchmark: Any, timed: Any, name: str, m: int, n: int, r:
     label(benchmark, name, m, n, dtype)
     X = uniform(m, n, dtype=dtype)
     rows = name == "rows_times"
-    Bt = uniform(r, n if rows else m, dtype=dtype)
+    B = uniform(n if rows else m, r, dtype=dtype)
     out = np.empty((m if rows else n, r), dtype)
     kernel = getattr(dense, name)
     step = m if rows else 512
@@ -71,9 +71,9 @@ def test_dense_product(benchmark: Any, timed: Any, name: str, m: int, n: int, r:
     def call() -> None:
         for lo in range(0, len(out), step):
             hi = min(lo + step, len(out))
-            kernel(X, Bt, lo, hi, out[lo:hi])
+            kernel(X, B, lo, hi, out[lo:hi])
 
-    timed(call, 2.0 * m * n * r, X.nbytes + Bt.nbytes + out.nbytes, dtype)
+    timed(call, 2.0 * m * n * r, X.nbytes + B.nbytes + out.nbytes, dtype)
 
 
 @pytest.mark.parametrize("r", RANKS)

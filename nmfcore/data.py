@@ -254,10 +254,10 @@ class Dense(_Complete):
         return _cut_evenly(self.shape[0], self.work(r) + moving, least)
 
     def normal(self, B: Array) -> SharedGram:
-        Bt = np.ascontiguousarray(B.T)
+        B = np.ascontiguousarray(B)
         if self.along == "rows":
-            return SharedGram(partial(dense.rows_times, self.X, Bt), self.shape[0], B, self.shape[0])
-        return SharedGram(partial(dense.columns_times, self.X, Bt), self.shape[0], B, COLUMNS_AT_ONCE)
+            return SharedGram(partial(dense.rows_times, self.X, B), self.shape[0], B, self.shape[0])
+        return SharedGram(partial(dense.columns_times, self.X, B), self.shape[0], B, COLUMNS_AT_ONCE)
 
     def rows(self, lo: int, hi: int, zeros: bool) -> Iterator[tuple[int, int, Rows]]:
         none, n = np.empty(0, np.int32), self.shape[1]

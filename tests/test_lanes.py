@@ -1,4 +1,4 @@
-"""The blocks of sixteen in vectors do what their plain twins do."""
+"""The blocks in vectors do what their plain twins do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nmfcore.kernels import _lanes, _plain
+from nmfcore.kernels import _lanes, _panels, _plain, dense
 from nmfcore.kernels._jit import njit
 
 DTYPES = [np.float32, np.float64]
@@ -134,3 +134,84 @@ def test_a_sweep_in_lanes(dtype: Any, width: int) -> None:
     np.testing.assert_allclose(ends[0][2], model, 50 * RTOL[dtype], 1000 * RTOL[dtype])
     if width > 1:
         assert ends[0][0][0, 3] == 0
+
+
+@njit
+def rows_panel(*args: Any) -> None:
+    _panels.rows_panel(*args)
+
+
+@njit
+def rows_panel_narrow(*args: Any) -> None:
+    _panels.rows_panel_narrow(*args)
+
+
+@njit
+def columns_panel(*args: Any) -> None:
+    _panels.columns_panel(*args)
+
+
+@njit
+def columns_panel_low(*args: Any) -> None:
+    _panels.columns_panel_low(*args)
+
+
+@pytest.fixture
+def same_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plain blocks as large as the compiled ones."""
+    monkeypatch.setattr(_plain, "HEIGHT", _panels.HEIGHT)
+
+
+@pytest.mark.usefixtures("same_size")
+@pytest.mark.parametrize("add", [0, 1])
+@pytest.mark.parametrize("columns", [1, 3, 8, 9, 16, 31, 40])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_panel_of_rows(monkeypatch: pytest.MonkeyPatch, dtype: Any, columns: int, add: int) -> None:
+    """Nothing beyond the columns or rows there are is written."""
+    rng = np.random.default_rng(columns)
+    X, B = rng.random((13, 50)).astype(dtype), rng.random((50, columns)).astype(dtype)
+    lanes = _panels.LINE // B.itemsize
+    for compiled, width in ((rows_panel, 2 * lanes), (rows_panel_narrow, lanes)):
+        monkeypatch.setattr(_plain, "LANES", width)
+        for i, t in ((0, 0), (3, 0), (10, 0), (0, columns // 2)):
+            if compiled is rows_panel and columns - t <= lanes:
+                continue  # where the narrow one is called
+            out = np.full((20, columns), 7, dtype)
+            expected = out.copy()
+            compiled(X, i, 12, B, t, 4, 47, out, i + 2, add)
+            _plain.rows_panel(X, i, 12, B, t, 4, 47, expected, i + 2, add)
+            np.testing.assert_allclose(out, expected, RTOL[dtype])
+
+
+@pytest.mark.usefixtures("same_size")
+@pytest.mark.parametrize("columns", [1, 3, 4, 5, 8, 9, 17])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_panel_of_columns(monkeypatch: pytest.MonkeyPatch, dtype: Any, columns: int) -> None:
+    rng = np.random.default_rng(columns)
+    X, A = rng.random((30, 37)).astype(dtype), rng.random((40, columns)).astype(dtype)
+    width = 2 * _panels.LINE // X.itemsize
+    monkeypatch.setattr(_plain, "LANES", width)
+    for compiled, height in ((columns_panel, _panels.HEIGHT), (columns_panel_low, _panels.HEIGHT // 2)):
+        monkeypatch.setattr(_plain, "HEIGHT", height)
+        for j, t in ((0, 0), (30, 0), (36, columns // 2)):
+            sums = np.ones((columns, 2 * width), dtype)
+            expected = sums.copy()
+            compiled(X, 3, j, 21, A, 5, t, sums, width)
+            _plain.columns_panel(X, 3, j, 21, A, 5, t, expected, width)
+            np.testing.assert_allclose(sums, expected, RTOL[dtype])
+
+
+@pytest.mark.parametrize("r", [1, 2, 5, 8, 20, 33])
+@pytest.mark.parametrize("shape", [(1, 1), (9, 7), (70, 40), (65, 1200), (3, 0), (0, 3), (129, 513)])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_products_with_a_dense_matrix(dtype: Any, shape: tuple[int, int], r: int) -> None:
+    rng = np.random.default_rng(r)
+    (m, n), X = shape, rng.random(shape).astype(dtype)
+    A, B = rng.random((m, r)).astype(dtype), rng.random((n, r)).astype(dtype)
+    rows, columns = np.full((m, r), np.nan, dtype), np.full((n, r), np.nan, dtype)
+    for lo, hi in ((0, m // 3), (m // 3, m)):
+        dense.rows_times(X, B, lo, hi, rows[lo:hi])
+    for lo, hi in ((0, n // 3), (n // 3, n)):
+        dense.columns_times(X, A, lo, hi, columns[lo:hi])
+    np.testing.assert_allclose(rows, X.astype(float) @ B, RTOL[dtype])
+    np.testing.assert_allclose(columns, X.T.astype(float) @ A, RTOL[dtype])

@@ -12,6 +12,7 @@ import numpy as np
 from nmfcore._types import Array
 
 LANES = 16
+HEIGHT = 8
 
 
 def _gathered(B: Array, indices: Array, first: int, n: int, t: int, width: int) -> Array:
@@ -97,3 +98,23 @@ def sweep_lanes(a: Array, g: Array, G: Array, inverse: Array, width: int, fell: 
         fell -= step * (g[t] + 0.5 * h * step)
         a[t] = new
         g[:width] += step * G[t, :width]
+
+
+def rows_panel(
+    X: Array, i: int, end: int, B: Array, t: int, first: int, last: int, out: Array, o: int, add: int
+) -> None:
+    """``out[o + k, t:] = Σ_j X[i + k, j] B[j, t:]`` of some rows and columns; with ``add``, what was there is kept."""
+    rows = slice(i, min(i + HEIGHT, end))
+    product = X[rows, first:last] @ B[first:last, t : t + LANES]
+    to = out[o : o + product.shape[0], t : t + LANES]
+    to[:] = (to if add else 0) + product
+
+
+def columns_panel(X: Array, i: int, j: int, count: int, A: Array, first: int, t: int, sums: Array, c: int) -> None:
+    """``sums[t + k, c + q] += Σ_i X[i, j + q] A[first + i, t + k]`` over ``count`` rows."""
+    x, a = X[i : i + count, j : j + LANES], A[first : first + count, t : t + HEIGHT]
+    sums[t : t + a.shape[1], c : c + x.shape[1]] += a.T @ x
+
+
+def prefetch(X: Array, i: int, j: int) -> None:
+    """Nothing."""

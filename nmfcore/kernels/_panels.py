@@ -1,0 +1,168 @@
+"""Blocks of a product with a dense matrix, in LLVM's own vectors: sums in registers, one factor broadcast.
+
+A vector is as wide as the registers of this processor, and half of these hold sums. A kernel that uses the blocks keeps
+their code in its cache on disk: after an edit here, touch the files that import it, or set ``NUMBA_CACHE_DIR``.
+:mod:`nmfcore.kernels._plain` says in NumPy what each does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import types
+
+from nmfcore.kernels import _plain
+from nmfcore.kernels._lanes import BYTES, REGISTERS, WORD, _at, _compiled, _fma, cgutils
+from nmfcore.kernels._vector import _load, _store
+
+LINE = BYTES  # bytes of a vector
+HEIGHT = REGISTERS // 2  # rows of X, or components, at a time; with two vectors of each
+
+
+def _lanes(kind: Any) -> int:
+    return LINE * 8 // int(kind.dtype.bitwidth)
+
+
+def _splat(builder: Any, number: Any, lanes: int) -> Any:
+    one = builder.insert_element(ir.Constant(ir.VectorType(number.type, lanes), ir.Undefined), number, WORD(0))
+    return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(WORD, lanes), [0] * lanes))
+
+
+def _mask(builder: Any, count: Any, lanes: int) -> Any:
+    """The first ``count`` lanes."""
+    numbers = ir.Constant(ir.VectorType(count.type, lanes), list(range(lanes)))
+    return builder.icmp_signed("<", numbers, _splat(builder, count, lanes))
+
+
+def _masked(builder: Any, kind: str, pointer: Any, vector: Any, *arguments: Any) -> Any:
+    """Call ``llvm.masked.load`` or ``store``."""
+    pointer = builder.bitcast(pointer, vector.as_pointer())
+    bits = 64 if isinstance(vector.element, ir.DoubleType) else 32
+    name = f"llvm.masked.{kind}.v{vector.count}f{bits}.p0"
+    before = [arguments[0]] if kind == "store" else []
+    after = [WORD(bits // 8), *arguments[len(before) :]]
+    given = [*before, pointer, *after]
+    result = ir.VoidType() if kind == "store" else vector
+    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, [a.type for a in given]), name)
+    return builder.call(function, given)
+
+
+def _load_some(builder: Any, pointer: Any, vector: Any, mask: Any) -> Any:
+    """A vector, with 0 in lanes that are not of the mask, whose memory is not touched."""
+    return _masked(builder, "load", pointer, vector, mask, ir.Constant(vector, [0.0] * vector.count))
+
+
+def _least(builder: Any, a: Any, b: Any) -> Any:
+    return builder.select(builder.icmp_signed("<", a, b), a, b)
+
+
+def _rows_panel(vectors: int) -> Any:
+    def rows_panel(
+        typing: Any, X: Any, i: Any, end: Any, B: Any, t: Any, first: Any, last: Any, out: Any, o: Any, add: Any
+    ) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            X, i, end, B, t, first, last, out, o, add = zip(signature.args, values, strict=True)
+            i, end, t, first, last, o, add = (number[1] for number in (i, end, t, first, last, o, add))
+            number, word, lanes = context.get_data_type(X[0].dtype), t.type, _lanes(X[0])
+            vector = ir.VectorType(number, lanes)
+            r = cgutils.unpack_tuple(builder, context.make_array(B[0])(context, builder, B[1]).shape)[1]
+            masks = [_mask(builder, builder.sub(r, builder.add(t, word(v * lanes))), lanes) for v in range(vectors)]
+            lines = [_least(builder, word(k), builder.sub(builder.sub(end, i), word(1))) for k in range(HEIGHT)]
+            rows = [_at(context, builder, X, builder.add(i, line), word(0)) for line in lines]
+            zero = ir.Constant(vector, [0.0] * lanes)
+            sums = [[cgutils.alloca_once_value(builder, zero) for _ in range(vectors)] for _ in range(HEIGHT)]
+            for line in sums:
+                for place in line:
+                    builder.store(zero, place)
+            with cgutils.for_range_slice(builder, first, last, word(1), word) as (j, _):
+                b = []
+                for v in range(vectors):
+                    pointer = _at(context, builder, B, j, builder.add(t, word(v * lanes)))
+                    whole = v < vectors - 1
+                    b.append(
+                        _load(builder, pointer, vector, X[0].dtype.bitwidth // 8)
+                        if whole
+                        else _load_some(builder, pointer, vector, masks[v])
+                    )
+                for row, line in zip(rows, sums, strict=True):
+                    x = _splat(builder, builder.load(builder.gep(row, [j])), lanes)
+                    for v, place in enumerate(line):
+                        builder.store(_fma(builder, x, b[v], builder.load(place)), place)
+            going_on = builder.icmp_signed("!=", add, word(0))
+            ends = []
+            for line, totals in zip(lines, sums, strict=True):  # all are read before the first is written
+                for v, place in enumerate(totals):
+                    to = _at(context, builder, out, builder.add(o, line), builder.add(t, word(v * lanes)))
+                    old = builder.select(going_on, _load_some(builder, to, vector, masks[v]), zero)
+                    ends.append((to, v, builder.fadd(old, builder.load(place))))
+            for to, v, total in ends:
+                _masked(builder, "store", to, vector, total, masks[v])
+            return context.get_dummy_value()
+
+        p = types.intp
+        return types.void(X, p, p, B, p, p, p, out, p, p), generate
+
+    return rows_panel
+
+
+def _columns_panel(height: int) -> Any:
+    def columns_panel(
+        typing: Any, X: Any, i: Any, j: Any, count: Any, A: Any, first: Any, t: Any, sums: Any, c: Any
+    ) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            X, i, j, count, A, first, t, sums, c = zip(signature.args, values, strict=True)
+            i, j, count, first, t, c = (number[1] for number in (i, j, count, first, t, c))
+            number, word, lanes = context.get_data_type(A[0].dtype), t.type, _lanes(A[0])
+            vector, align = ir.VectorType(number, lanes), A[0].dtype.bitwidth // 8
+            r = cgutils.unpack_tuple(builder, context.make_array(A[0])(context, builder, A[1]).shape)[1]
+            n = cgutils.unpack_tuple(builder, context.make_array(X[0])(context, builder, X[1]).shape)[1]
+            masks = [_mask(builder, builder.sub(n, builder.add(j, word(v * lanes))), lanes) for v in range(2)]
+            lines = [_least(builder, builder.add(t, word(k)), builder.sub(r, word(1))) for k in range(height)]
+            zero = ir.Constant(vector, [0.0] * lanes)
+            parts = [[cgutils.alloca_once_value(builder, zero) for _ in range(2)] for _ in range(height)]
+            for line in parts:
+                for place in line:
+                    builder.store(zero, place)
+            with cgutils.for_range_slice(builder, word(0), count, word(1), word) as (q, _):
+                start = _at(context, builder, X, builder.add(i, q), j)
+                x = [_load_some(builder, builder.gep(start, [word(v * lanes)]), vector, masks[v]) for v in range(2)]
+                row = _at(context, builder, A, builder.add(first, q), word(0))
+                for line, places in zip(lines, parts, strict=True):
+                    a = _splat(builder, builder.load(builder.gep(row, [line])), lanes)
+                    for v in range(2):
+                        builder.store(_fma(builder, a, x[v], builder.load(places[v])), places[v])
+            ends = []
+            for line, places in zip(lines, parts, strict=True):  # all are read before the first is written
+                for v in range(2):
+                    to = _at(context, builder, sums, line, builder.add(c, word(v * lanes)))
+                    ends.append((to, builder.fadd(_load(builder, to, vector, align), builder.load(places[v]))))
+            for to, total in ends:
+                _store(builder, total, to, align)
+            return context.get_dummy_value()
+
+        w = types.intp
+        return types.void(X, w, w, w, A, w, w, sums, w), generate
+
+    return columns_panel
+
+
+def _prefetch(typing: Any, X: Any, i: Any, j: Any) -> Any:
+    """Ask for the cache line of ``X[i, j]``."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        X, i, j = zip(signature.args, values, strict=True)
+        pointer = builder.bitcast(_at(context, builder, X, i[1], j[1]), ir.IntType(8).as_pointer())
+        given = [pointer, WORD(0), WORD(3), WORD(1)]
+        kind = ir.FunctionType(ir.VoidType(), [a.type for a in given])
+        builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0"), given)
+        return context.get_dummy_value()
+
+    return types.void(X, types.intp, types.intp), generate
+
+
+prefetch: Any = _compiled(_prefetch, _plain.prefetch)
+rows_panel: Any = _compiled(_rows_panel(2), _plain.rows_panel)
+rows_panel_narrow: Any = _compiled(_rows_panel(1), _plain.rows_panel)
+columns_panel: Any = _compiled(_columns_panel(HEIGHT), _plain.columns_panel)
+columns_panel_low: Any = _compiled(_columns_panel(HEIGHT // 2), _plain.columns_panel)
