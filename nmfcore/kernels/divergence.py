@@ -29,9 +29,10 @@ import numpy as np
 
 from nmfcore._types import Array
 from nmfcore.kernels._jit import kernel
-from nmfcore.kernels._vector import LANES, transpose_block, weighted_dots_block
+from nmfcore.kernels._vector import EIGHT, add_lines, add_outer, copy_lines, dot_lines
 
-AT_ONCE = 1024  # entries; with r = 20, 160 KiB of the second-level cache
+AT_ONCE = 1024  # entries of a dense row; x̂ and what is made of it take 24 KiB
+LINES = 128  # entries of another row, whose rows of B are copied: with r = 20, 24 KiB of the first-level cache
 ROW_AT_ONCE = 512  # columns, of four rows at a time: x̂, P and D take 48 KiB
 TINY = 2.2250738585072014e-308
 LN2_HIGH = 6.93147180369123816490e-01  # its last bits are zero: k LN2_HIGH is exact
@@ -95,21 +96,12 @@ def exp(x: float) -> float:
 
 
 @kernel
-def gather(B: Array, indices: Array, T: Array) -> None:
-    """``T[t, p] = B[indices[p], t]``, and 0 beyond the last up to whole vectors."""
-    n, r = indices.size, B.shape[1]
-    eights, full = n - n % 8, r - r % 8
-    for p in range(0, eights, 8):
-        for t in range(0, full, 8):
-            transpose_block(B, indices, p, t, T, p)
-    for p in range(n):
-        b = B[np.uintp(indices[p])]
-        for t in range(full if p < eights else 0, r):
-            T[t, p] = b[t]
-    for t in range(r):
-        row = T[t]
-        for p in range(n, n + -n % LANES):
-            row[p] = 0
+def _room(B: Array, lines: int) -> Array:
+    """Zeros for so many rows of ``B``, each padded to whole vectors; it begins where a cache line does."""
+    width = B.shape[1] + -B.shape[1] % EIGHT
+    room = np.zeros(lines * width + 16, B.dtype)
+    skip = -(room.ctypes.data // B.itemsize) % 16
+    return room[skip : skip + lines * width].reshape((lines, width))
 
 
 @kernel
@@ -296,8 +288,9 @@ def products(
     """
     r = B.shape[1]
     gathered = indices.size > 0
-    tile = np.empty((r, AT_ONCE + 8 if gathered else 0), B.dtype)
-    ys, us, vs = np.empty(AT_ONCE, B.dtype), np.empty(AT_ONCE, B.dtype), np.empty(AT_ONCE, B.dtype)
+    L = _room(B, LINES if gathered else 0)
+    ys, us, vs = np.empty(LINES, B.dtype), np.empty(LINES, B.dtype), np.empty(LINES, B.dtype)
+    line, sums = np.zeros(L.shape[1], B.dtype), np.empty((2, L.shape[1]))
     total = 0.0
     P[:] = 0
     D[:] = 0
@@ -322,16 +315,23 @@ def products(
         return total
     for i in range(A.shape[0]):
         seen = 0.0
-        for first in range(indptr[i], indptr[i + 1], AT_ONCE):
-            last = min(first + AT_ONCE, indptr[i + 1])
-            y, u, v = ys[: last - first], us[: last - first], vs[: last - first]
-            gather(B, indices[first:last], tile)
-            _combine(A[i], tile, 0, y)
-            total += _weigh(values[first:last], weights[first:last], beta, floor, y, u, v)
-            seen += _sum(y)
-            _add_product(u, tile, 0, P[i])
+        sums[:] = 0
+        line[:r] = A[i]
+        for first in range(indptr[i], indptr[i + 1], LINES):
+            last = min(first + LINES, indptr[i + 1])
+            n, padded = last - first, last - first + -(last - first) % EIGHT
+            copy_lines(B, indices, first, n, L)
+            dot_lines(line, L, padded, ys)
+            us[n:padded] = 0
+            vs[n:padded] = 0
+            total += _weigh(values[first:last], weights[first:last], beta, floor, ys[:n], us[:n], vs[:n])
+            seen += _sum(ys[:n])
+            add_lines(us, L, padded, sums[0])
             if D.shape[0]:
-                _add_product(v, tile, 0, D[i])
+                add_lines(vs, L, padded, sums[1])
+        P[i] = sums[0, :r]
+        if D.shape[0]:
+            D[i] = sums[1, :r]
         if shared.shape[0] and indptr[i + 1] - indptr[i] < Bt.shape[1]:
             total += _unseen(A[i], shared[0], seen)
     return total
@@ -407,20 +407,23 @@ def _add_gram(T: Array, at: int, q: Array, G: Array) -> None:
 
 
 @kernel
-def _add_gathered_gram(T: Array, n: int, q: Array, G: Array) -> None:
-    """The same for a tile of ``n`` entries, padded with zeros to whole vectors, as ``q`` is."""
-    r = G.shape[0]
-    full = r - r % 4
-    for s in range(0, full, 4):
-        for t in range(0, s + 4, 4):
-            weighted_dots_block(T, s, t, n + -n % LANES, q, G)
-    for s in range(full, r):
-        row = T[s]
-        for t in range(s + 1):
-            other, total = T[t], q.dtype.type(0)
-            for j in range(n):
-                total += q[j] * row[j] * other[j]
-            G[s, t] += total
+def _weigh_counts(x: Array, w: Array, n: int, floor: float, y: Array, u: Array, h: Array) -> float:
+    """:func:`_weigh` of β = 1 for ``n`` entries: ``u = ω x / x̂`` and ``h = ω x / x̂²``."""
+    weighted = w.size > 0
+    low = y.dtype.type(floor)
+    value = 0.0
+    for j in range(n):
+        y[j] = y[j] if y[j] > low else low
+        weight = np.float64(w[j]) if weighted else 1.0
+        xhat = np.float64(y[j])
+        inverse = 1.0 / xhat
+        q = np.float64(x[j]) * inverse
+        u[j] = weight * q
+        h[j] = weight * q * inverse
+        k, f, t = _reduce(q if q > TINY else TINY)
+        far = 1.0 - q + q * (k * LN2_HIGH - ((t - k * LN2_LOW) - f))
+        value += weight * xhat * (f * f - q * t if k == 0.0 else far)
+    return value
 
 
 @kernel
@@ -433,8 +436,9 @@ def _survey(
     a: Array,
     floor: float,
     fresh: bool,
-    tile: Array,
+    L: Array,
     buffers: Array,
+    sums: Array,
     p: Array,
     G: Array,
 ) -> tuple[float, float, int]:
@@ -442,37 +446,70 @@ def _survey(
 
     Returns the value of what is stored, its part of ``Σ x̂``, and how many ``x > 0`` have ``x̂ = 0``.
 
-    ``tile`` holds the row gathered already, unless it is ``fresh`` or too long for it.
+    ``L`` holds the rows of ``B`` already, unless the row is ``fresh`` or too long for it.
     """
     gathered = indices.size > 0
     value, seen, lost = 0.0, 0.0, 0
-    p[:] = 0
     G[:] = 0
+    y, u, h, x, w = buffers[0], buffers[1], buffers[2], buffers[3], buffers[4]
+    if gathered:
+        line, room = buffers[5], L.shape[0]
+        for t in range(a.size):
+            line[t] = a[t]
+        sums[:] = 0
+        above = max(1.0, 2.0 * floor)
+        for first in range(0, values.size, room):
+            n = min(room, values.size - first)
+            padded = n + -n % EIGHT
+            if fresh or values.size > room:
+                copy_lines(B, indices, first, n, L)
+            dot_lines(line, L, padded, y)
+            for j in range(n):
+                x[j] = values[first + j]
+                lost += 1 if y[j] <= floor and x[j] > 0 else 0
+            for j in range(n, padded):
+                x[j] = y[j] = above
+            if weights.size:
+                for j in range(n):
+                    w[j] = weights[first + j]
+            value += _weigh_counts(x, w if weights.size else weights, padded, floor, y, u, h)
+            for j in range(n):
+                seen += np.float64(y[j])
+            for j in range(n, padded):
+                u[j] = h[j] = 0
+            add_lines(u, L, padded, sums)
+            if G.size:
+                add_outer(h, L, padded, a.size, G)
+        for t in range(a.size):
+            p[t] = sums[t]
+        return value, seen, lost
+    p[:] = 0
     for first in range(0, values.size, AT_ONCE):
-        last = min(first + AT_ONCE, values.size)
-        T, at = Bt, first
-        if gathered:
-            T, at = tile, 0
-            if fresh or values.size > AT_ONCE:
-                gather(B, indices[first:last], T)
-        y, u, v = buffers[0, : last - first], buffers[1, : last - first], buffers[2, : last - first]
-        _combine(a, T, at, y)
-        for j in range(y.size):
+        n = min(AT_ONCE, values.size - first)
+        _combine(a, Bt, first, y[:n])
+        for j in range(n):
             lost += 1 if y[j] <= floor and values[first + j] > 0 else 0
-        value += _weigh(values[first:last], weights[first:last], 1.0, floor, y, u, v)
-        seen += _sum(y)
-        _add_product(u, T, at, p)
+        value += _weigh_counts(values[first:], weights[first:], n, floor, y, u, h)
+        seen += _sum(y[:n])
+        _add_product(u[:n], Bt, first, p)
         if G.size:
-            for j in range(y.size):
-                u[j] /= y[j]
-            if gathered:
-                padded = buffers[1]
-                for j in range(y.size, y.size + -y.size % LANES):
-                    padded[j] = 0
-                _add_gathered_gram(T, y.size, padded, G)
-            else:
-                _add_gram(T, at, u, G)
+            _add_gram(Bt, first, h[:n], G)
     return value, seen, lost
+
+
+@kernel
+def _sum_lines(indices: Array, weights: Array, B: Array, L: Array, ones: Array, sums: Array, d: Array) -> None:
+    """``d = Σ_j ω B_j`` of one row."""
+    sums[:] = 0
+    for first in range(0, indices.size, L.shape[0]):
+        n = min(L.shape[0], indices.size - first)
+        copy_lines(B, indices, first, n, L)
+        ones[: n + -n % EIGHT] = 0
+        for j in range(n):
+            ones[j] = weights[first + j] if weights.size else 1
+        add_lines(ones, L, n + -n % EIGHT, sums)
+    for t in range(d.size):
+        d[t] = sums[t]
 
 
 @kernel
@@ -566,9 +603,9 @@ def newton_rows(
     """
     r = B.shape[1]
     gathered = indices.size > 0
-    tile = np.empty((r, AT_ONCE + 8 if gathered else 0), B.dtype)
-    buffers = np.empty((3, AT_ONCE), B.dtype)
-    G, none = np.empty((r, r), B.dtype), np.empty((0, r), B.dtype)
+    L = _room(B, LINES if gathered else 0)
+    buffers, sums = np.zeros((6, max(AT_ONCE, L.shape[1])), B.dtype), np.empty(L.shape[1])
+    G, none = _room(B, L.shape[1]), np.empty((0, r), B.dtype)
     dtype = B.dtype.type
     a, a2 = np.empty((1, r), B.dtype), np.empty((1, r), B.dtype)
     p, p2 = np.empty((1, r)), np.empty((1, r))
@@ -585,24 +622,14 @@ def newton_rows(
         if D.shape[0]:
             d[0] = D[0]
         else:
-            d[:] = 0
-            ones = buffers[2]
-            for first in range(0, x.size, AT_ONCE):
-                last = min(first + AT_ONCE, x.size)
-                T, at = Bt, first
-                if gathered:
-                    T, at = tile, 0
-                    gather(B, J[first:last], T)
-                for j in range(last - first):
-                    ones[j] = w[first + j] if w.size else 1
-                _add_product(ones[: last - first], T, at, d[0])
+            _sum_lines(J, w, B, L, buffers[0], sums, d[0])
         # Look at a point (one call of _survey: every further one would be compiled once more), decide on the next.
         fit, lost, have, turn, trial = 0.0, 0, 0.0, 0, 0
         first_look, modelling, revived, multiply = True, True, False, False
         a2[:] = a
         while True:
             model = G if modelling and rounds else none
-            fit2, seen, lost2 = _survey(J, x, w, B, Bt, a2[0], floor, first_look, tile, buffers, p2[0], model)
+            fit2, seen, lost2 = _survey(J, x, w, B, Bt, a2[0], floor, first_look, L, buffers, sums, p2[0], model)
             fit2 += _penalty(a2[0], l1, l2)
             slack = noise * (fit + np.sqrt(fit * have) + noise * have)  # an error δ of x̂ moves the value by f δ
             if zeros:
