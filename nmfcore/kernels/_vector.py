@@ -1,14 +1,16 @@
-"""Two blocks of code in LLVM's own vectors, where loops left to its vectoriser run at half of the speed.
+"""Blocks of code in LLVM's own vectors, where loops left to its vectoriser run at half of the speed.
 
-Both are written in vectors of a fixed number of lanes, which LLVM cuts to what the processor has; nothing here is of
+They are written in vectors of a fixed number of lanes, which LLVM cuts to what the processor has; nothing here is of
 one machine. A kernel that uses them keeps their code in its cache on disk: after an edit here, touch the files that
 import it, or set ``NUMBA_CACHE_DIR``.
 
 * :func:`transpose_block`: eight rows of a matrix, gathered, and eight of their columns, transposed into a tile. Loops
   move one number at a time; this loads eight, and exchanges them between vectors in three rounds of a butterfly.
-* :func:`dots_block`, :func:`weighted_dots_block`: the sixteen inner products of four rows of a tile with four others. A
-  loop's sums are each added up across their lanes by themselves, and what is left of a row after whole vectors is done
-  number by number; here the tile is padded, and sixteen vectors of partial sums are added up together.
+* :func:`dots_block`: the sixteen inner products of four rows of a tile with four others. A loop's sums are each added
+  up across their lanes by themselves, and what is left of a row after whole vectors is done number by number; here the
+  tile is padded, and sixteen vectors of partial sums are added up together.
+* :func:`copy_lines` and what works with the lines copied: rows of a matrix, gathered but not transposed. Vectors run
+  along a line, which is padded with zeros, and not along the entries of a row of X, which may be two or three.
 """
 
 from __future__ import annotations
@@ -88,24 +90,13 @@ def _dots_block(typing: Any, T: Any, s: Any, t: Any, n: Any, G: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         T, s, t, n, G = ((kind, value) for kind, value in zip(signature.args, values, strict=True))
-        _sum_products(context, builder, T, s[1], t[1], n[1], None, G)
+        _sum_products(context, builder, T, s[1], t[1], n[1], G)
         return context.get_dummy_value()
 
     return types.void(T, types.intp, types.intp, types.intp, G), generate
 
 
-def _weighted_dots_block(typing: Any, T: Any, s: Any, t: Any, n: Any, w: Any, G: Any) -> Any:
-    """The same of ``w[q] T[s + k, q] T[t + l, q]``."""
-
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        T, s, t, n, w, G = ((kind, value) for kind, value in zip(signature.args, values, strict=True))
-        _sum_products(context, builder, T, s[1], t[1], n[1], w, G)
-        return context.get_dummy_value()
-
-    return types.void(T, types.intp, types.intp, types.intp, w, G), generate
-
-
-def _sum_products(context: Any, builder: Any, T: Any, s: Any, t: Any, n: Any, weights: Any, G: Any) -> None:
+def _sum_products(context: Any, builder: Any, T: Any, s: Any, t: Any, n: Any, G: Any) -> None:
     """Code for the sixteen sums; arrays come with their types."""
     number, word = context.get_data_type(T[0].dtype), s.type
     align = T[0].dtype.bitwidth // 8
@@ -116,12 +107,8 @@ def _sum_products(context: Any, builder: Any, T: Any, s: Any, t: Any, n: Any, we
         for line in (s, t)
         for k in range(4)
     ]
-    first_weight = None if weights is None else _element(context, builder, weights[0], weights[1], [word(0)])
     with cgutils.for_range_slice(builder, word(0), n, word(vector.count), word) as (q, _):
         lines = [_load(builder, builder.gep(start, [q]), vector, align) for start in starts]
-        if first_weight is not None:
-            weight = _load(builder, builder.gep(first_weight, [q]), vector, align)
-            lines[:4] = [builder.fmul(line, weight) for line in lines[:4]]
         for k in range(16):
             product = builder.fmul(lines[k // 4], lines[4 + k % 4], flags=("contract",))
             builder.store(builder.fadd(builder.load(sums[k]), product, flags=("contract",)), sums[k])
@@ -279,7 +266,10 @@ def _add_outer(typing: Any, w: Any, L: Any, n: Any, r: Any, G: Any) -> Any:
         w, L, n, r, G = values
         word, align = n.type, kind.dtype.bitwidth // 8
         vector = ir.VectorType(context.get_data_type(kind.dtype), EIGHT)
-        with _rounds(builder, word(0), r, 4) as (s, _), _rounds(builder, word(0), builder.add(s, word(1)), EIGHT) as (t, _):
+        with (
+            _rounds(builder, word(0), r, 4) as (s, _),
+            _rounds(builder, word(0), builder.add(s, word(1)), EIGHT) as (t, _),
+        ):
             sums = _zeros(builder, vector, 8)
             for place in sums:
                 builder.store(ir.Constant(vector, [0.0] * EIGHT), place)
@@ -308,4 +298,3 @@ dot_lines: Any = intrinsic(_dot_lines)
 add_lines: Any = intrinsic(_add_lines)
 add_outer: Any = intrinsic(_add_outer)
 dots_block: Any = intrinsic(_dots_block)
-weighted_dots_block: Any = intrinsic(_weighted_dots_block)

@@ -28,7 +28,7 @@ from __future__ import annotations
 import numpy as np
 
 from nmfcore._types import Array
-from nmfcore.kernels._jit import kernel
+from nmfcore.kernels._jit import inlined_kernel, kernel
 from nmfcore.kernels._vector import EIGHT, add_lines, add_outer, copy_lines, dot_lines
 
 AT_ONCE = 1024  # entries of a dense row; x̂ and what is made of it take 24 KiB
@@ -104,39 +104,39 @@ def _room(B: Array, lines: int) -> Array:
     return room[skip : skip + lines * width].reshape((lines, width))
 
 
-@kernel
-def _combine(a: Array, T: Array, at: int, y: Array) -> None:
-    """``y_j = Σ_t a_t T[t, at + j]``, four components to each load and store of ``y``."""
-    n, r = y.size, a.size
-    y[:] = 0
+@inlined_kernel
+def _combine(a: Array, T: Array, at: int, n: int, y: Array) -> None:
+    """``y_j = Σ_t a_t T[t, at + j]``, ``j < n``, four components to each load and store of ``y``."""
+    r = a.size
+    for j in range(n):
+        y[j] = 0
     full = r - r % 4
     for t in range(0, full, 4):
-        a0, a1, a2, a3 = a[t], a[t + 1], a[t + 2], a[t + 3]
-        T0, T1, T2, T3 = T[t], T[t + 1], T[t + 2], T[t + 3]
         for j in range(n):
-            y[j] += a0 * T0[at + j] + a1 * T1[at + j] + a2 * T2[at + j] + a3 * T3[at + j]
+            y[j] += a[t] * T[t, at + j] + a[t + 1] * T[t + 1, at + j]
+            y[j] += a[t + 2] * T[t + 2, at + j] + a[t + 3] * T[t + 3, at + j]
     for t in range(full, r):
-        a0, T0 = a[t], T[t]
         for j in range(n):
-            y[j] += a0 * T0[at + j]
+            y[j] += a[t] * T[t, at + j]
 
 
-@kernel
-def _add_product(u: Array, T: Array, at: int, p: Array) -> None:
-    """``p_t += Σ_j u_j T[t, at + j]``, four components to each load of ``u``."""
-    n, r = u.size, p.size
+@inlined_kernel
+def _add_product(u: Array, T: Array, at: int, n: int, p: Array) -> None:
+    """``p_t += Σ_j u_j T[t, at + j]``, ``j < n``, four components to each load of ``u``."""
+    r = p.size
     zero = u.dtype.type(0)
     for t in range(0, r, 4):
-        T0, T1, T2, T3 = T[t], T[min(t + 1, r - 1)], T[min(t + 2, r - 1)], T[min(t + 3, r - 1)]
+        t1, t2, t3 = min(t + 1, r - 1), min(t + 2, r - 1), min(t + 3, r - 1)
         s0 = s1 = s2 = s3 = zero
         for j in range(n):
-            s0 += u[j] * T0[at + j]
-            s1 += u[j] * T1[at + j]
-            s2 += u[j] * T2[at + j]
-            s3 += u[j] * T3[at + j]
-        four = (s0, s1, s2, s3)
-        for k in range(min(4, r - t)):
-            p[t + k] += four[k]
+            s0 += u[j] * T[t, at + j]
+            s1 += u[j] * T[t1, at + j]
+            s2 += u[j] * T[t2, at + j]
+            s3 += u[j] * T[t3, at + j]
+        p[t] += s0  # not from a tuple by number, which may raise: see _survey
+        p[t1] += s1 if t + 1 < r else zero
+        p[t2] += s2 if t + 2 < r else zero
+        p[t3] += s3 if t + 3 < r else zero
 
 
 @kernel
@@ -337,8 +337,23 @@ def products(
     return total
 
 
+@inlined_kernel
+def _tally_row(a: Array, p: Array, d: Array, l1: float, l2: float, r: int, tally: Array, at: int) -> None:
+    """Add ``ρ_t²`` of one row to ``tally[at + t]``, and ``min(p, d)_t²`` to ``tally[at + r + t]``."""
+    mass = 0.0
+    for t in range(r):
+        mass += np.float64(a[t]) * (np.float64(d[t]) + l1 + l2 * np.float64(a[t]))
+    for t in range(r):
+        pull, push = np.float64(d[t]) + l1 + l2 * np.float64(a[t]), np.float64(p[t])
+        share = np.float64(a[t]) * pull / mass if mass > 0.0 else 0.0
+        worst = pull - push if pull - push < pull * share else pull * share
+        tally[at + t] += worst * worst
+        both = pull if pull < push else push
+        tally[at + r + t] += both * both
+
+
 @kernel
-def tally_violations(A: Array, P: Array, D: Array, l1: float, ridge: Array, rho: Array, size: Array) -> None:
+def tally_violations(A: Array, P: Array, D: Array, l1: float, ridge: Array, tally: Array) -> None:
     """Add ``ρ_t²`` and ``min(p, d)_t²`` of some rows; ``D`` has a row for each, or one for all.
 
     ``ρ``, ``p`` and ``d`` as in :func:`nmfcore.stopping.relative_kkt`.
@@ -346,44 +361,32 @@ def tally_violations(A: Array, P: Array, D: Array, l1: float, ridge: Array, rho:
     rows, r = A.shape
     own = 1 if D.shape[0] == rows else 0
     own_ridge = 1 if ridge.size > 1 else 0
-    d = np.empty(r)
     for i in range(rows):
-        l2 = ridge[i * own_ridge]
-        mass = 0.0
-        for t in range(r):
-            d[t] = np.float64(D[i * own, t]) + l1 + l2 * np.float64(A[i, t])
-            mass += np.float64(A[i, t]) * d[t]
-        for t in range(r):
-            share = np.float64(A[i, t]) * d[t] / mass if mass > 0.0 else 0.0
-            worst = d[t] - np.float64(P[i, t])
-            worst = worst if worst < d[t] * share else d[t] * share
-            rho[t] += worst * worst
-            both = d[t] if d[t] < np.float64(P[i, t]) else np.float64(P[i, t])
-            size[t] += both * both
+        _tally_row(A[i], P[i], D[i * own], l1, ridge[i * own_ridge], r, tally, 0)
 
 
-@kernel
-def _add_gram(T: Array, at: int, q: Array, G: Array) -> None:
+@inlined_kernel
+def _add_gram(T: Array, at: int, n: int, q: Array, G: Array) -> None:
     """``G_st += Σ_j q_j T[s, at + j] T[t, at + j]`` for t <= s (and some more), 4 x 4 sums at a time in registers."""
-    n, r = q.size, T.shape[0]
+    r = T.shape[0]
     zero = q.dtype.type(0)
     for s in range(0, r, 4):
-        A0, A1, A2, A3 = T[s], T[min(s + 1, r - 1)], T[min(s + 2, r - 1)], T[min(s + 3, r - 1)]
+        s1, s2, s3 = min(s + 1, r - 1), min(s + 2, r - 1), min(s + 3, r - 1)
         for t in range(0, s + 1, 4):
-            B0, B1, B2, B3 = T[t], T[min(t + 1, r - 1)], T[min(t + 2, r - 1)], T[min(t + 3, r - 1)]
+            t1, t2, t3 = min(t + 1, r - 1), min(t + 2, r - 1), min(t + 3, r - 1)
             s00 = s01 = s02 = s03 = zero
             s10 = s11 = s12 = s13 = zero
             s20 = s21 = s22 = s23 = zero
             s30 = s31 = s32 = s33 = zero
             for j in range(n):
-                a0 = A0[at + j] * q[j]
-                a1 = A1[at + j] * q[j]
-                a2 = A2[at + j] * q[j]
-                a3 = A3[at + j] * q[j]
-                b0 = B0[at + j]
-                b1 = B1[at + j]
-                b2 = B2[at + j]
-                b3 = B3[at + j]
+                a0 = T[s, at + j] * q[j]
+                a1 = T[s1, at + j] * q[j]
+                a2 = T[s2, at + j] * q[j]
+                a3 = T[s3, at + j] * q[j]
+                b0 = T[t, at + j]
+                b1 = T[t1, at + j]
+                b2 = T[t2, at + j]
+                b3 = T[t3, at + j]
                 s00 += a0 * b0
                 s01 += a0 * b1
                 s02 += a0 * b2
@@ -400,16 +403,27 @@ def _add_gram(T: Array, at: int, q: Array, G: Array) -> None:
                 s31 += a3 * b1
                 s32 += a3 * b2
                 s33 += a3 * b3
-            block = ((s00, s01, s02, s03), (s10, s11, s12, s13), (s20, s21, s22, s23), (s30, s31, s32, s33))
-            for k in range(min(4, r - s)):
-                for p in range(min(4, r - t)):
-                    G[s + k, t + p] += block[k][p]
+            G[s, t] += s00  # G has room for whole blocks
+            G[s, t + 1] += s01
+            G[s, t + 2] += s02
+            G[s, t + 3] += s03
+            G[s + 1, t] += s10
+            G[s + 1, t + 1] += s11
+            G[s + 1, t + 2] += s12
+            G[s + 1, t + 3] += s13
+            G[s + 2, t] += s20
+            G[s + 2, t + 1] += s21
+            G[s + 2, t + 2] += s22
+            G[s + 2, t + 3] += s23
+            G[s + 3, t] += s30
+            G[s + 3, t + 1] += s31
+            G[s + 3, t + 2] += s32
+            G[s + 3, t + 3] += s33
 
 
-@kernel
-def _weigh_counts(x: Array, w: Array, n: int, floor: float, y: Array, u: Array, h: Array) -> float:
+@inlined_kernel
+def _weigh_counts(x: Array, w: Array, weighted: bool, n: int, floor: float, y: Array, u: Array, h: Array) -> float:
     """:func:`_weigh` of β = 1 for ``n`` entries: ``u = ω x / x̂`` and ``h = ω x / x̂²``."""
-    weighted = w.size > 0
     low = y.dtype.type(floor)
     value = 0.0
     for j in range(n):
@@ -426,99 +440,100 @@ def _weigh_counts(x: Array, w: Array, n: int, floor: float, y: Array, u: Array, 
     return value
 
 
-@kernel
+@inlined_kernel
 def _survey(
     indices: Array,
     values: Array,
     weights: Array,
+    begin: int,
+    end: int,
     B: Array,
     Bt: Array,
     a: Array,
     floor: float,
     fresh: bool,
     L: Array,
-    buffers: Array,
-    sums: Array,
+    x: Array,
+    w: Array,
+    y: Array,
+    u: Array,
+    h: Array,
     p: Array,
+    modelling: bool,
     G: Array,
 ) -> tuple[float, float, int]:
-    """``p`` of one row at ``a`` (β = 1), and ``G = Σ ω x / x̂² b bᵀ`` (a triangle) unless that is empty.
+    """``p`` of one row at ``a`` (β = 1), and ``G = Σ ω x / x̂² b bᵀ`` (a triangle) if it is to be modelled.
 
     Returns the value of what is stored, its part of ``Σ x̂``, and how many ``x > 0`` have ``x̂ = 0``.
 
-    ``L`` holds the rows of ``B`` already, unless the row is ``fresh`` or too long for it.
+    ``L`` holds the rows of ``B`` already, unless the row is ``fresh`` or too long for it. ``x`` to ``h`` are room for
+    some entries. No view of an array is made here, nor anything done that may raise, so that no array is counted:
+    for a short row that took longer than its arithmetic (:func:`nmfcore.kernels._jit.inlined_kernel`).
     """
-    gathered = indices.size > 0
+    gathered, weighted = indices.size > 0, weights.size > 0
+    room = L.shape[0] if gathered else x.size
     value, seen, lost = 0.0, 0.0, 0
-    G[:] = 0
-    y, u, h, x, w = buffers[0], buffers[1], buffers[2], buffers[3], buffers[4]
-    if gathered:
-        line, room = buffers[5], L.shape[0]
-        for t in range(a.size):
-            line[t] = a[t]
-        sums[:] = 0
-        above = max(1.0, 2.0 * floor)
-        for first in range(0, values.size, room):
-            n = min(room, values.size - first)
-            padded = n + -n % EIGHT
-            if fresh or values.size > room:
-                copy_lines(B, indices, first, n, L)
-            dot_lines(line, L, padded, y)
-            for j in range(n):
-                x[j] = values[first + j]
-                lost += 1 if y[j] <= floor and x[j] > 0 else 0
-            for j in range(n, padded):
-                x[j] = y[j] = above
-            if weights.size:
-                for j in range(n):
-                    w[j] = weights[first + j]
-            value += _weigh_counts(x, w if weights.size else weights, padded, floor, y, u, h)
-            for j in range(n):
-                seen += np.float64(y[j])
-            for j in range(n, padded):
-                u[j] = h[j] = 0
-            add_lines(u, L, padded, sums)
-            if G.size:
-                add_outer(h, L, padded, a.size, G)
-        for t in range(a.size):
-            p[t] = sums[t]
-        return value, seen, lost
+    above = max(1.0, 2.0 * floor)
     p[:] = 0
-    for first in range(0, values.size, AT_ONCE):
-        n = min(AT_ONCE, values.size - first)
-        _combine(a, Bt, first, y[:n])
+    if modelling:
+        G[:] = 0
+    first = begin
+    while first < end:  # a range may raise
+        n = min(room, end - first)
+        padded = n + -n % EIGHT
+        if gathered:
+            if fresh or end - begin > room:
+                copy_lines(B, indices, first, n, L)
+            dot_lines(a, L, padded, y)
+        else:
+            _combine(a, Bt, first - begin, n, y)
         for j in range(n):
-            lost += 1 if y[j] <= floor and values[first + j] > 0 else 0
-        value += _weigh_counts(values[first:], weights[first:], n, floor, y, u, h)
-        seen += _sum(y[:n])
-        _add_product(u[:n], Bt, first, p)
-        if G.size:
-            _add_gram(Bt, first, h[:n], G)
+            x[j] = values[first + j]
+            lost += 1 if y[j] <= floor and x[j] > 0 else 0
+        for j in range(n, padded):
+            x[j] = y[j] = above  # has a value of 0
+        for j in range(padded if weighted else 0):
+            w[j] = weights[first + j] if j < n else 0
+        value += _weigh_counts(x, w, weighted, padded, floor, y, u, h)
+        for j in range(n):
+            seen += np.float64(y[j])
+        for j in range(n, padded):
+            u[j] = h[j] = 0
+        if gathered:
+            add_lines(u, L, padded, p)
+        else:
+            _add_product(u, Bt, first - begin, n, p)
+        if modelling and gathered:
+            add_outer(h, L, padded, B.shape[1], G)
+        elif modelling:
+            _add_gram(Bt, first - begin, n, h, G)
+        first += n
     return value, seen, lost
 
 
-@kernel
-def _sum_lines(indices: Array, weights: Array, B: Array, L: Array, ones: Array, sums: Array, d: Array) -> None:
+@inlined_kernel
+def _sum_lines(indices: Array, weights: Array, begin: int, end: int, B: Array, L: Array, ones: Array, d: Array) -> None:
     """``d = Σ_j ω B_j`` of one row."""
-    sums[:] = 0
-    for first in range(0, indices.size, L.shape[0]):
-        n = min(L.shape[0], indices.size - first)
+    d[:] = 0
+    first = begin
+    while first < end:
+        n = min(L.shape[0], end - first)
         copy_lines(B, indices, first, n, L)
-        ones[: n + -n % EIGHT] = 0
         for j in range(n):
             ones[j] = weights[first + j] if weights.size else 1
-        add_lines(ones, L, n + -n % EIGHT, sums)
-    for t in range(d.size):
-        d[t] = sums[t]
+        for j in range(n, n + -n % EIGHT):
+            ones[j] = 0
+        add_lines(ones, L, n + -n % EIGHT, d)
+        first += n
 
 
-@kernel
-def _descend(g: Array, G: Array, a: Array, sweeps: int, patience: float) -> None:
+@inlined_kernel
+def _descend(g: Array, G: Array, a: Array, r: int, sweeps: int, patience: float) -> None:
     """Coordinate descent on ``gᵀd + ½ dᵀG d``, ``a + d >= 0``: moves ``a``, and ``g`` along with it."""
     first = 0.0
     for sweep in range(sweeps):
         fell = 0.0
-        for t in range(a.size):
+        for t in range(r):
             curvature = G[t, t]
             step = -a[t]
             if curvature > 0 and g[t] < a[t] * curvature:
@@ -528,7 +543,7 @@ def _descend(g: Array, G: Array, a: Array, sweeps: int, patience: float) -> None
             if step != 0:
                 a[t] += step
                 fell -= np.float64(step) * (np.float64(g[t]) + 0.5 * np.float64(curvature * step))
-                for s in range(a.size):
+                for s in range(g.size):
                     g[s] += step * G[t, s]
         if sweep == 0:
             first = fell
@@ -544,7 +559,7 @@ def _penalty(a: Array, l1: float, l2: float) -> float:
     return total
 
 
-@kernel
+@inlined_kernel
 def _wrong(a: Array, p: Array, d: Array, l1: float, l2: float) -> float:
     """The largest violation of the KKT conditions in a row, as a share of ``d``."""
     mass, worst = 0.0, 0.0
@@ -558,14 +573,16 @@ def _wrong(a: Array, p: Array, d: Array, l1: float, l2: float) -> float:
     return worst
 
 
-@kernel
-def _revive(x: Array, w: Array, a: Array, p: Array, d: Array, l1: float, l2: float, out: Array) -> bool:
+@inlined_kernel
+def _revive(
+    x: Array, w: Array, begin: int, end: int, a: Array, p: Array, d: Array, l1: float, l2: float, out: Array
+) -> bool:
     """Bring in the components that pull beyond measure, at a hundredth of the row; False if there are none."""
     mass, lost = 0.0, False
     for t in range(a.size):
         if p[t] > OUT_OF_REACH * (d[t] + l1 + l2 * a[t]) and d[t] > 0:
             if not lost:
-                for j in range(x.size):
+                for j in range(begin, end):
                     mass += np.float64(x[j]) * (np.float64(w[j]) if w.size else 1.0)
             lost = True
             reached = 0.01 * mass / (np.float64(d[t]) + l1)
@@ -603,41 +620,42 @@ def newton_rows(
     """
     r = B.shape[1]
     gathered = indices.size > 0
-    L = _room(B, LINES if gathered else 0)
-    buffers, sums = np.zeros((6, max(AT_ONCE, L.shape[1])), B.dtype), np.empty(L.shape[1])
-    G, none = _room(B, L.shape[1]), np.empty((0, r), B.dtype)
+    L, room = _room(B, LINES if gathered else 0), LINES if gathered else AT_ONCE
+    width = L.shape[1] if gathered else r
+    x, w, y = np.empty(room, B.dtype), np.empty(room, B.dtype), np.empty(room, B.dtype)
+    u, h = np.empty(room, B.dtype), np.empty(room, B.dtype)
+    G, g = _room(B, r + -r % EIGHT), np.zeros(width, B.dtype)
+    a, a2 = np.zeros(width, B.dtype), np.zeros(width, B.dtype)
+    p, p2, d = np.zeros(width), np.zeros(width), np.zeros(width)
     dtype = B.dtype.type
-    a, a2 = np.empty((1, r), B.dtype), np.empty((1, r), B.dtype)
-    p, p2 = np.empty((1, r)), np.empty((1, r))
-    d, g = np.empty((1, r)), np.empty(r, B.dtype)
     noise = 1e-6 if B.itemsize == 4 else 1e-15
     own_ridge = 1 if ridge.size > 1 else 0
+    for t in range(r if D.shape[0] else 0):
+        d[t] = D[0, t]
     for i in range(A.shape[0]):
-        own = ridge[i * own_ridge : i * own_ridge + 1]
-        l2 = own[0]
-        J, x = indices[indptr[i] : indptr[i + 1]], values[indptr[i] : indptr[i + 1]]
-        w = weights[indptr[i] : indptr[i + 1]]
-        zeros = D.shape[0] > 0 and x.size < Bt.shape[1]  # that count and are not stored
-        a[0] = A[i]
-        if D.shape[0]:
-            d[0] = D[0]
-        else:
-            _sum_lines(J, w, B, L, buffers[0], sums, d[0])
+        l2 = ridge[i * own_ridge]
+        begin, end = indptr[i], indptr[i + 1]
+        zeros = D.shape[0] > 0 and end - begin < Bt.shape[1]  # that count and are not stored
+        if gathered and not D.shape[0]:
+            _sum_lines(indices, weights, begin, end, B, L, u, d)
         # Look at a point (one call of _survey: every further one would be compiled once more), decide on the next.
         fit, lost, have, turn, trial = 0.0, 0, 0.0, 0, 0
         first_look, modelling, revived, multiply = True, True, False, False
-        a2[:] = a
+        for t in range(r):
+            a[t] = a2[t] = A[i, t]
         while True:
-            model = G if modelling and rounds else none
-            fit2, seen, lost2 = _survey(J, x, w, B, Bt, a2[0], floor, first_look, L, buffers, sums, p2[0], model)
-            fit2 += _penalty(a2[0], l1, l2)
+            fit2, seen, lost2 = _survey(
+                indices, values, weights, begin, end, B, Bt, a2, floor, first_look, L, x, w, y, u, h, p2,
+                modelling and rounds > 0, G,
+            )  # fmt: skip
+            fit2 += _penalty(a2, l1, l2)
             slack = noise * (fit + np.sqrt(fit * have) + noise * have)  # an error δ of x̂ moves the value by f δ
             if zeros:
-                fit2 += _unseen(a2[0], d[0], seen)
+                fit2 += _unseen(a2, d, seen)
                 slack = noise * (fit + have)
             if first_look:
                 tally[4 * r] += fit2
-                tally_violations(a2, p2, d, l1, own, tally[:r], tally[r : 2 * r])
+                _tally_row(a2, p2, d, l1, l2, r, tally, 0)
             # The floor bounds what an x > 0 is charged for x̂ = 0, and no gain in others may pay for that.
             if not modelling and not (fit2 <= fit + slack and lost2 <= lost):  # NaN neither
                 trial += 1
@@ -645,44 +663,47 @@ def newton_rows(
                     break
                 for t in range(r):
                     if trial == HALVED and not multiply:
-                        pull = d[0, t] + l1 + l2 * np.float64(a[0, t])
-                        a2[0, t] = a[0, t] * (p[0, t] / pull) if a[0, t] > 0 and pull > 0 else a[0, t]
+                        pull = d[t] + l1 + l2 * np.float64(a[t])
+                        a2[t] = a[t] * (p[t] / pull) if a[t] > 0 and pull > 0 else a[t]
                     else:
-                        a2[0, t] = dtype(0.5) * (a[0, t] + a2[0, t])
+                        a2[t] = dtype(0.5) * (a[t] + a2[t])
                 continue
-            a[:], p[:], fit, lost = a2, p2, fit2, lost2
+            for t in range(r):
+                a[t], p[t] = a2[t], p2[t]
+            fit, lost = fit2, lost2
             if rounds == 0:
                 break
             if not modelling:
                 turn += 1
-                if turn == rounds or _wrong(a[0], p[0], d[0], l1, l2) <= tolerance:
+                if turn == rounds or _wrong(a, p, d, l1, l2) <= tolerance:
                     break
                 modelling = True
                 continue
             # An entry x > 0 that no component of the row reaches pulls beyond measure: bring those in that reach it.
-            if not revived and _revive(x, w, a[0], p[0], d[0], l1, l2, a2[0]):
+            if not revived and _revive(values, weights, begin, end, a, p, d, l1, l2, a2):
                 first_look, revived = False, True
                 continue
             first_look = revived = False
             have, want = 0.0, 0.0
             for t in range(r):
-                pull = d[0, t] + l1 + l2 * np.float64(a[0, t])
-                have += np.float64(a[0, t]) * pull
-                want += np.float64(a[0, t]) * p[0, t]
-                g[t] = pull - p[0, t]
-                a2[0, t] = a[0, t]
+                pull = d[t] + l1 + l2 * np.float64(a[t])
+                have += np.float64(a[t]) * pull
+                want += np.float64(a[t]) * p[t]
+                g[t] = pull - p[t]
+                a2[t] = a[t]
                 G[t, t] += dtype(l2)
                 for s in range(t):
                     G[s, t] = G[t, s]
             multiply = abs(have - want) > 0.1 * max(have, want)  # far from the size of the row
             if multiply:
                 for t in range(r):
-                    pull = d[0, t] + l1 + l2 * np.float64(a[0, t])
-                    if a[0, t] > 0 and pull > 0:  # else none of the row's entries sees the component
-                        a2[0, t] *= p[0, t] / pull
+                    pull = d[t] + l1 + l2 * np.float64(a[t])
+                    if a[t] > 0 and pull > 0:  # else none of the row's entries sees the component
+                        a2[t] *= p[t] / pull
             else:
-                _descend(g, G, a2[0], sweeps, patience)
+                _descend(g, G, a2, r, sweeps, patience)
             modelling, trial = False, 0
-        out[i] = a[0]
+        for t in range(r):
+            out[i, t] = a[t]
         tally[4 * r + 1] += fit
-        tally_violations(a, p, d, l1, own, tally[2 * r : 3 * r], tally[3 * r : 4 * r])
+        _tally_row(a, p, d, l1, l2, r, tally, 2 * r)
