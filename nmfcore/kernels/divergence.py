@@ -1,10 +1,11 @@
 r"""Rows of a β-divergence: what is needed of them for multiplicative updates and for Newton's steps.
 
-A row holds the entries ``x_j`` that count, and the tile ``T`` (r, entries) the rows of ``B`` that belong to them,
-one component after the other: of a dense row that is ``Bt`` itself, for others it is gathered, some entries at a
-time, so no temporary outgrows the cache. One pass gives, of ``x̂ = a T``,
+A row holds the entries ``x_j`` that count, and ``b_j`` are the rows of ``B`` that belong to them: all of ``B`` for a
+dense row, gathered for others. Some at a time they are copied into the lines of a block ``L``, which stays in the
+cache, and arithmetic goes along lines, that is over components: many a row has only a few entries. (Multiplicative
+updates of dense rows go along ``Bt`` instead, four rows at a time.) One pass gives, of ``x̂_j = aᵀ b_j``,
 
-    P_t = Σ_j ω x x̂^{β-2} T_tj,     D_t = Σ_j ω x̂^{β-1} T_tj,     value = Σ_j ω d_β(x | x̂),
+    P = Σ_j ω x x̂^{β-2} b_j,     D = Σ_j ω x̂^{β-1} b_j,     value = Σ_j ω d_β(x | x̂),
 
 the two parts of the gradient ``D - P`` and the loss itself. For β = 1 ``D`` does not depend on ``x̂``, so entries that
 are 0 need not be visited: their part of the value is ``Σ_t a_t D_t`` less what the visited ones have of ``Σ x̂``.
@@ -31,9 +32,8 @@ from nmfcore._types import Array
 from nmfcore.kernels._jit import inlined_kernel, kernel
 from nmfcore.kernels._vector import EIGHT, add_lines, add_outer, copy_lines, dot_lines
 
-AT_ONCE = 1024  # entries of a dense row; x̂ and what is made of it take 24 KiB
-LINES = 128  # entries of another row, whose rows of B are copied: with r = 20, 24 KiB of the first-level cache
-ROW_AT_ONCE = 512  # columns, of four rows at a time: x̂, P and D take 48 KiB
+LINES = 128  # entries, whose rows of B are copied: with r = 20, 24 KiB of the first-level cache
+ROW_AT_ONCE = 512  # columns, of four dense rows at a time: x̂, P and D take 48 KiB
 TINY = 2.2250738585072014e-308
 LN2_HIGH = 6.93147180369123816490e-01  # its last bits are zero: k LN2_HIGH is exact
 LN2_LOW = 1.90821492927058770002e-10
@@ -102,41 +102,6 @@ def _room(B: Array, lines: int) -> Array:
     room = np.zeros(lines * width + 16, B.dtype)
     skip = -(room.ctypes.data // B.itemsize) % 16
     return room[skip : skip + lines * width].reshape((lines, width))
-
-
-@inlined_kernel
-def _combine(a: Array, T: Array, at: int, n: int, y: Array) -> None:
-    """``y_j = Σ_t a_t T[t, at + j]``, ``j < n``, four components to each load and store of ``y``."""
-    r = a.size
-    for j in range(n):
-        y[j] = 0
-    full = r - r % 4
-    for t in range(0, full, 4):
-        for j in range(n):
-            y[j] += a[t] * T[t, at + j] + a[t + 1] * T[t + 1, at + j]
-            y[j] += a[t + 2] * T[t + 2, at + j] + a[t + 3] * T[t + 3, at + j]
-    for t in range(full, r):
-        for j in range(n):
-            y[j] += a[t] * T[t, at + j]
-
-
-@inlined_kernel
-def _add_product(u: Array, T: Array, at: int, n: int, p: Array) -> None:
-    """``p_t += Σ_j u_j T[t, at + j]``, ``j < n``, four components to each load of ``u``."""
-    r = p.size
-    zero = u.dtype.type(0)
-    for t in range(0, r, 4):
-        t1, t2, t3 = min(t + 1, r - 1), min(t + 2, r - 1), min(t + 3, r - 1)
-        s0 = s1 = s2 = s3 = zero
-        for j in range(n):
-            s0 += u[j] * T[t, at + j]
-            s1 += u[j] * T[t1, at + j]
-            s2 += u[j] * T[t2, at + j]
-            s3 += u[j] * T[t3, at + j]
-        p[t] += s0  # not from a tuple by number, which may raise: see _survey
-        p[t1] += s1 if t + 1 < r else zero
-        p[t2] += s2 if t + 2 < r else zero
-        p[t3] += s3 if t + 3 < r else zero
 
 
 @kernel
@@ -366,62 +331,6 @@ def tally_violations(A: Array, P: Array, D: Array, l1: float, ridge: Array, tall
 
 
 @inlined_kernel
-def _add_gram(T: Array, at: int, n: int, q: Array, G: Array) -> None:
-    """``G_st += Σ_j q_j T[s, at + j] T[t, at + j]`` for t <= s (and some more), 4 x 4 sums at a time in registers."""
-    r = T.shape[0]
-    zero = q.dtype.type(0)
-    for s in range(0, r, 4):
-        s1, s2, s3 = min(s + 1, r - 1), min(s + 2, r - 1), min(s + 3, r - 1)
-        for t in range(0, s + 1, 4):
-            t1, t2, t3 = min(t + 1, r - 1), min(t + 2, r - 1), min(t + 3, r - 1)
-            s00 = s01 = s02 = s03 = zero
-            s10 = s11 = s12 = s13 = zero
-            s20 = s21 = s22 = s23 = zero
-            s30 = s31 = s32 = s33 = zero
-            for j in range(n):
-                a0 = T[s, at + j] * q[j]
-                a1 = T[s1, at + j] * q[j]
-                a2 = T[s2, at + j] * q[j]
-                a3 = T[s3, at + j] * q[j]
-                b0 = T[t, at + j]
-                b1 = T[t1, at + j]
-                b2 = T[t2, at + j]
-                b3 = T[t3, at + j]
-                s00 += a0 * b0
-                s01 += a0 * b1
-                s02 += a0 * b2
-                s03 += a0 * b3
-                s10 += a1 * b0
-                s11 += a1 * b1
-                s12 += a1 * b2
-                s13 += a1 * b3
-                s20 += a2 * b0
-                s21 += a2 * b1
-                s22 += a2 * b2
-                s23 += a2 * b3
-                s30 += a3 * b0
-                s31 += a3 * b1
-                s32 += a3 * b2
-                s33 += a3 * b3
-            G[s, t] += s00  # G has room for whole blocks
-            G[s, t + 1] += s01
-            G[s, t + 2] += s02
-            G[s, t + 3] += s03
-            G[s + 1, t] += s10
-            G[s + 1, t + 1] += s11
-            G[s + 1, t + 2] += s12
-            G[s + 1, t + 3] += s13
-            G[s + 2, t] += s20
-            G[s + 2, t + 1] += s21
-            G[s + 2, t + 2] += s22
-            G[s + 2, t + 3] += s23
-            G[s + 3, t] += s30
-            G[s + 3, t + 1] += s31
-            G[s + 3, t + 2] += s32
-            G[s + 3, t + 3] += s33
-
-
-@inlined_kernel
 def _weigh_counts(x: Array, w: Array, weighted: bool, n: int, floor: float, y: Array, u: Array, h: Array) -> float:
     """:func:`_weigh` of β = 1 for ``n`` entries: ``u = ω x / x̂`` and ``h = ω x / x̂²``."""
     low = y.dtype.type(floor)
@@ -447,8 +356,8 @@ def _survey(
     weights: Array,
     begin: int,
     end: int,
+    skip: int,
     B: Array,
-    Bt: Array,
     a: Array,
     floor: float,
     fresh: bool,
@@ -470,8 +379,7 @@ def _survey(
     some entries. No view of an array is made here, nor anything done that may raise, so that no array is counted:
     for a short row that took longer than its arithmetic (:func:`nmfcore.kernels._jit.inlined_kernel`).
     """
-    gathered, weighted = indices.size > 0, weights.size > 0
-    room = L.shape[0] if gathered else x.size
+    weighted, room = weights.size > 0, L.shape[0]
     value, seen, lost = 0.0, 0.0, 0
     above = max(1.0, 2.0 * floor)
     p[:] = 0
@@ -481,12 +389,9 @@ def _survey(
     while first < end:  # a range may raise
         n = min(room, end - first)
         padded = n + -n % EIGHT
-        if gathered:
-            if fresh or end - begin > room:
-                copy_lines(B, indices, first, n, L)
-            dot_lines(a, L, padded, y)
-        else:
-            _combine(a, Bt, first - begin, n, y)
+        if fresh or end - begin > room:
+            copy_lines(B, indices, first - skip, n, L)
+        dot_lines(a, L, padded, y)
         for j in range(n):
             x[j] = values[first + j]
             lost += 1 if y[j] <= floor and x[j] > 0 else 0
@@ -499,14 +404,9 @@ def _survey(
             seen += np.float64(y[j])
         for j in range(n, padded):
             u[j] = h[j] = 0
-        if gathered:
-            add_lines(u, L, padded, p)
-        else:
-            _add_product(u, Bt, first - begin, n, p)
-        if modelling and gathered:
+        add_lines(u, L, padded, p)
+        if modelling:
             add_outer(h, L, padded, B.shape[1], G)
-        elif modelling:
-            _add_gram(Bt, first - begin, n, h, G)
         first += n
     return value, seen, lost
 
@@ -601,7 +501,6 @@ def newton_rows(
     values: Array,
     weights: Array,
     B: Array,
-    Bt: Array,
     D: Array,
     A: Array,
     l1: float,
@@ -620,11 +519,12 @@ def newton_rows(
     """
     r = B.shape[1]
     gathered = indices.size > 0
-    L, room = _room(B, LINES if gathered else 0), LINES if gathered else AT_ONCE
-    width = L.shape[1] if gathered else r
-    x, w, y = np.empty(room, B.dtype), np.empty(room, B.dtype), np.empty(room, B.dtype)
-    u, h = np.empty(room, B.dtype), np.empty(room, B.dtype)
-    G, g = _room(B, r + -r % EIGHT), np.zeros(width, B.dtype)
+    J = indices if gathered else np.arange(B.shape[0]).astype(indices.dtype)
+    L = _room(B, LINES)
+    width = L.shape[1]
+    x, w, y = np.empty(LINES, B.dtype), np.empty(LINES, B.dtype), np.empty(LINES, B.dtype)
+    u, h = np.empty(LINES, B.dtype), np.empty(LINES, B.dtype)
+    G, g = _room(B, width), np.zeros(width, B.dtype)
     a, a2 = np.zeros(width, B.dtype), np.zeros(width, B.dtype)
     p, p2, d = np.zeros(width), np.zeros(width), np.zeros(width)
     dtype = B.dtype.type
@@ -635,9 +535,9 @@ def newton_rows(
     for i in range(A.shape[0]):
         l2 = ridge[i * own_ridge]
         begin, end = indptr[i], indptr[i + 1]
-        zeros = D.shape[0] > 0 and end - begin < Bt.shape[1]  # that count and are not stored
-        if gathered and not D.shape[0]:
-            _sum_lines(indices, weights, begin, end, B, L, u, d)
+        zeros = D.shape[0] > 0 and end - begin < B.shape[0]  # that count and are not stored
+        if not D.shape[0]:
+            _sum_lines(J, weights, begin, end, B, L, u, d)
         # Look at a point (one call of _survey: every further one would be compiled once more), decide on the next.
         fit, lost, have, turn, trial = 0.0, 0, 0.0, 0, 0
         first_look, modelling, revived, multiply = True, True, False, False
@@ -645,8 +545,8 @@ def newton_rows(
             a[t] = a2[t] = A[i, t]
         while True:
             fit2, seen, lost2 = _survey(
-                indices, values, weights, begin, end, B, Bt, a2, floor, first_look, L, x, w, y, u, h, p2,
-                modelling and rounds > 0, G,
+                J, values, weights, begin, end, 0 if gathered else begin, B, a2, floor, first_look, L, x, w, y, u, h,
+                p2, modelling and rounds > 0, G,
             )  # fmt: skip
             fit2 += _penalty(a2, l1, l2)
             slack = noise * (fit + np.sqrt(fit * have) + noise * have)  # an error δ of x̂ moves the value by f δ
