@@ -428,21 +428,25 @@ def _sum_lines(indices: Array, weights: Array, begin: int, end: int, B: Array, L
 
 
 @inlined_kernel
-def _descend(g: Array, G: Array, a: Array, r: int, sweeps: int, patience: float) -> None:
-    """Coordinate descent on ``gᵀd + ½ dᵀG d``, ``a + d >= 0``: moves ``a``, and ``g`` along with it."""
-    first = 0.0
+def _descend(g: Array, G: Array, a: Array, inverse: Array, r: int, sweeps: int, patience: float) -> None:
+    """Coordinate descent on ``gᵀd + ½ dᵀG d``, ``a + d >= 0``: moves ``a``, and ``g`` along with it.
+
+    ``inverse`` is room for that of the diagonal, 0 where there is no curvature to speak of.
+    """
+    first, least = 0.0, 2.3e-308 if G.itemsize == 8 else 1.2e-38
+    half = a.dtype.type(0.5)
+    for t in range(r):
+        inverse[t] = a.dtype.type(1) / G[t, t] if G[t, t] > least else a.dtype.type(0)
     for sweep in range(sweeps):
         fell = 0.0
         for t in range(r):
-            curvature = G[t, t]
-            step = -a[t]
-            if curvature > 0 and g[t] < a[t] * curvature:
-                step = -g[t] / curvature
-            elif g[t] <= 0:
-                step = a[t] - a[t]
+            slope, v = g[t], inverse[t]
+            step = -slope * v
+            step = step if step > -a[t] else -a[t]
+            step = -a[t] if v == 0 and slope > 0 else step
             if step != 0:
                 a[t] += step
-                fell -= np.float64(step) * (np.float64(g[t]) + 0.5 * np.float64(curvature * step))
+                fell -= np.float64(step * (slope + half * G[t, t] * step))
                 for s in range(g.size):
                     g[s] += step * G[t, s]
         if sweep == 0:
@@ -524,7 +528,7 @@ def newton_rows(
     width = L.shape[1]
     x, w, y = np.empty(LINES, B.dtype), np.empty(LINES, B.dtype), np.empty(LINES, B.dtype)
     u, h = np.empty(LINES, B.dtype), np.empty(LINES, B.dtype)
-    G, g = _room(B, width), np.zeros(width, B.dtype)
+    G, g, inverse = _room(B, width), np.zeros(width, B.dtype), np.empty(width, B.dtype)
     a, a2 = np.zeros(width, B.dtype), np.zeros(width, B.dtype)
     p, p2, d = np.zeros(width), np.zeros(width), np.zeros(width)
     dtype = B.dtype.type
@@ -601,7 +605,7 @@ def newton_rows(
                     if a[t] > 0 and pull > 0:  # else none of the row's entries sees the component
                         a2[t] *= p[t] / pull
             else:
-                _descend(g, G, a2, r, sweeps, patience)
+                _descend(g, G, a2, inverse, r, sweeps, patience)
             modelling, trial = False, 0
         for t in range(r):
             out[i, t] = a[t]
