@@ -27,7 +27,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from nmfcore._types import Array
-from nmfcore.data import Data
+from nmfcore.data import Data, Sparse
 from nmfcore.kernels import factors
 from nmfcore.parallel import Slab, Team
 from nmfcore.punctured import DowndatedGrams
@@ -285,13 +285,16 @@ class Divergence:
 class Divergences:
     """The divergence of every row from what ``B`` makes of it; ``D`` is ``Σ_j B_j`` where all rows share that.
 
+    ``Bt`` is ``B.T``, or, where rows are gathered and nobody reads that, has none of its rows.
+
     For β < 1 a float32 ``B`` is taken in float64: the powers of a small x̂ are beyond float32.
     """
 
     def __init__(self, data: Data, B: Array, beta: float, floor: float) -> None:
         exact = B.astype(np.float64, copy=False)
         self.data, self.B, self.beta, self.floor = data, exact if beta < 1.0 else B, beta, floor
-        self.Bt = np.ascontiguousarray(self.B.T)
+        gathered = data.by_entries or (beta == 1.0 and isinstance(data, Sparse))
+        self.Bt = np.ascontiguousarray((self.B[:, :0] if gathered else self.B).T)
         self.D = data.column_sums(exact) if beta == 1.0 else exact[:0]
 
     def prepare(self, A: Array, team: Team) -> None:

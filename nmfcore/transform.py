@@ -56,7 +56,7 @@ def solve_rows(loss: Loss, data: Data, Ht: Array, penalty: Penalty, team: Team) 
 
 def _newton(e: Any, rows: Rows, penalty: Penalty, W: Array) -> None:
     tally = np.zeros(4 * W.shape[1] + 2)
-    arrays = (*rows, e.B, e.Bt, e.D)
+    arrays = (*rows, e.B, e.D)
     l1, ridge = penalty.l1, penalty.ridge
     divergence.newton_rows(*arrays, W.copy(), l1, ridge, e.floor, 30, 1e-6, NEWTON_STEPS, 1e-11, W, tally)
 

@@ -487,13 +487,66 @@ def test_nothing_stored(solver):
     assert f.objective < 1e-40
 
 
+@pytest.mark.parametrize("storage", ["dense", "csr", "weighted"])
 @pytest.mark.parametrize(("m", "n", "r"), [(5, 3, 6), (9, 1030, 5), (1, 600, 4)])
-def test_every_size_of_block(m, n, r):
+def test_every_size_of_block(m, n, r, storage):
     """Rows in fours, columns in stretches, components in fours: none of them need divide the shape."""
     rng = np.random.RandomState(0)
     X, W, H = rng.random_sample((m, n)), rng.random_sample((m, r)) + 0.1, rng.random_sample((r, n)) + 0.1
     for beta in (1.0, 0.5):
-        f = fit(X, r, loss=beta, W=W, H=H, solver=MU(extrapolate=False), max_iter=1, tol=0)
-        V = W @ H
-        w = W * (((X * V ** (beta - 2)) @ H.T) / (V ** (beta - 1) @ H.T)) ** (1 if beta == 1 else 1 / (2 - beta))
+        given = STORED[storage](X)
+        f = fit(**given, rank=r, loss=beta, W=W, H=H, solver=MU(extrapolate=False), max_iter=1, tol=0)
+        V, omega = W @ H, given.get("weights", np.ones_like(X))
+        ratio = ((omega * X * V ** (beta - 2)) @ H.T) / ((omega * V ** (beta - 1)) @ H.T)
+        w = W * ratio ** (1 if beta == 1 else 1 / (2 - beta))
         np.testing.assert_allclose(f.W, w, rtol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("storage", ["dense", "stored", "weighted"])
+@pytest.mark.parametrize("r", [1, 3, 4, 5, 8, 11, 20])
+def test_a_newton_step_is_the_minimum_of_the_model(r, storage, dtype):
+    """Rows of every length that the blocks of entries and of components can be filled to, against plain NumPy."""
+    rng = np.random.RandomState(r)
+    lengths = [40] * 3 if storage == "dense" else [0, 1, 2, 7, 8, 9, 63, 127, 128, 129, 255, 300]
+    n = max(lengths)
+    B, true = (rng.random_sample((size, r)).astype(dtype) + dtype(0.1) for size in (n, len(lengths)))
+    A = (true * (1 + 0.02 * rng.random_sample(true.shape))).astype(dtype)
+    places = [np.sort(rng.permutation(n)[:length]) for length in lengths]
+    indptr, J = np.cumsum([0, *lengths]), np.concatenate(places).astype(np.int32)
+    # Zeros that are not stored count, unless entries have weights: then every row has its own D.
+    D = B.astype(float).sum(axis=0)[None] if storage != "weighted" else np.empty((0, r))
+    shares = [1.0 if storage == "weighted" else B[j].sum() / B.sum() if len(j) else 1.0 for j in places]
+    values = np.concatenate([B[j] @ t for j, t in zip(places, true / np.array(shares)[:, None], strict=True)])
+    weights = rng.random_sample(J.size) + 0.5 if storage == "weighted" else np.empty(0)
+    values, weights = values.astype(dtype), weights.astype(dtype)
+    indices = J[:0] if storage == "dense" else J
+    out, tally = np.empty_like(A), np.zeros(4 * r + 2)
+    divergence.newton_rows(
+        indptr, indices, values, weights, B, D, A, 0.0, np.zeros(1), 1e-30, 4000, 0.0, 1, 0.0, out, tally
+    )
+    before, after, modelled = 0.0, 0.0, 0
+    tolerance = 1e-6 if dtype == np.float64 else 2e-2
+    for i, j in enumerate(places):
+        b, a, x = B[j].astype(float), A[i].astype(float), values[indptr[i] : indptr[i + 1]].astype(float)
+        omega = weights[indptr[i] : indptr[i + 1]].astype(float) if weights.size else np.ones(len(j))
+        d = D[0] if len(D) else omega @ b
+
+        def value(row, b=b, x=x, omega=omega, d=d):
+            return d @ row + (omega * (x * np.log(x / (b @ row)) - x)).sum()
+
+        before, after = before + value(a), after + value(out[i].astype(float))
+        xhat = b @ a
+        p = (omega * x / xhat) @ b
+        if abs(a @ d - a @ p) > 0.1 * max(a @ d, a @ p):  # far from its size: the multiplicative step comes first
+            np.testing.assert_allclose(out[i], a * p / d, rtol=tolerance)
+            continue
+        modelled += 1
+        slope = d - p + (b.T * (omega * x / xhat**2)) @ b @ (out[i] - a)
+        assert (slope >= -tolerance * d).all()
+        assert (np.abs(slope * out[i]) <= tolerance * d * a.max()).all()
+    digits = 1e-10 if dtype == np.float64 else 1e-4
+    assert tally[4 * r] == pytest.approx(before, rel=digits)
+    assert tally[4 * r + 1] == pytest.approx(after, rel=digits, abs=digits * before)
+    assert after <= before
+    assert modelled >= len(lengths) // 2

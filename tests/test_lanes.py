@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nmfcore.kernels import _lanes, _panels, _plain, dense
+from nmfcore.kernels import _lanes, _lines, _panels, _plain, dense
 from nmfcore.kernels._jit import njit
 
 DTYPES = [np.float32, np.float64]
@@ -215,3 +215,50 @@ def test_products_with_a_dense_matrix(dtype: Any, shape: tuple[int, int], r: int
         dense.columns_times(X, A, lo, hi, columns[lo:hi])
     np.testing.assert_allclose(rows, X.astype(float) @ B, RTOL[dtype])
     np.testing.assert_allclose(columns, X.T.astype(float) @ A, RTOL[dtype])
+
+
+@njit
+def copy_lines(*args: Any) -> None:
+    _lines.copy_lines(*args)
+
+
+@njit
+def dot_lines(*args: Any) -> None:
+    _lines.dot_lines(*args)
+
+
+@njit
+def add_lines(*args: Any) -> None:
+    _lines.add_lines(*args)
+
+
+@njit
+def outer_lines(*args: Any) -> None:
+    _lines.outer_lines(*args)
+
+
+@pytest.mark.parametrize("r", [1, 3, 4, 7, 8, 13, 20])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_lines(dtype: Any, r: int) -> None:
+    rng = np.random.default_rng(r)
+    wide = r + -r % 8
+    B, indices = rng.random((30, r)).astype(dtype), rng.integers(0, 30, 40).astype(np.int32)
+    L, expected = np.zeros((2, 32, wide), dtype)
+    copy_lines(B, indices, 3, 21, L)
+    _plain.copy_lines(B, indices, 3, 21, expected)
+    np.testing.assert_array_equal(L, expected)
+    a, u = rng.random(wide).astype(dtype), rng.random(32).astype(dtype)
+    for compiled, plain, factor, out in (
+        (dot_lines, _plain.dot_lines, a, np.zeros(32, dtype)),
+        (add_lines, _plain.add_lines, u, np.ones(wide)),
+    ):
+        one, other = out.copy(), out.copy()
+        compiled(factor, L, 24, one)
+        plain(factor, L, 24, other)
+        np.testing.assert_allclose(one, other, RTOL[dtype])
+    for n in (2, 24):
+        G, G_expected = np.ones((2, wide, wide), dtype)
+        outer_lines(u, L, n, r, G)
+        _plain.outer_lines(u, L, n, r, G_expected)
+        lower = np.tril_indices(r)
+        np.testing.assert_allclose(G[lower], G_expected[lower], RTOL[dtype])

@@ -289,7 +289,7 @@ INTERRUPTED = """
     else:
         import scipy.sparse as sp
         X, rank = sp.random_array((60_000, 20_000), density=0.004, rng=rng, format="csr"), 40
-    nmfcore.factorize(X[:50, :60], 3, max_iter=2, tol=0, random_state=0, **options)  # compile
+    nmfcore.factorize(X[:50, :60], 3, max_iter=20, tol=0, random_state=0, **options)  # compile
 
     sent = []
     def send():
@@ -459,7 +459,7 @@ def test_without_compilation():
         X[X < 0.3] = 0
         out = []
         for solver in ("hals", "mu"):
-            for options in ({}, {"missing_values": 0}):
+            for options in ({}, {"missing_values": 0}, {"missing_values": 0, "loss": "kullback-leibler"}):
                 f = nmfcore.factorize(X, 2, random_state=0, tol=0, max_iter=4, solver=solver, **options)
                 out += [f.W.tolist(), f.transform(X).tolist()]
         print(json.dumps(out))

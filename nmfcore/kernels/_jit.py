@@ -39,3 +39,14 @@ def kernel(function: F) -> F:
             if "cannot cache" not in str(error):
                 raise
     return njit(**_OPTIONS)(function)  # type: ignore[no-any-return]
+
+
+def inlined_kernel(function: F) -> F:
+    """A part of the kernels of its file, which LLVM must compile into each of those that call it.
+
+    Where LLVM leaves a call a call, an error may come back from it for all Numba knows, and then each array that it
+    is given is counted up before and down after, in the caller and in the function: four atomic operations. Where
+    little is done with an array that is most of the time. (The same goes for whatever may raise inside: a tuple
+    indexed by a variable, a range whose step is one.)
+    """
+    return njit(forceinline=True, **_OPTIONS)(function)  # type: ignore[no-any-return]

@@ -1,39 +1,30 @@
-"""Blocks of sixteen numbers in LLVM's own vectors: what is done with rows of a factor that are gathered one by one.
+"""Blocks of sixteen numbers: what is done with rows of a factor that are gathered one by one.
 
-LLVM cuts a vector of sixteen to what the processor has; only how many sums are kept at a time is chosen by the number
-and size of its registers. A kernel that uses these keeps their code in its cache on disk: after an edit here, touch
-the files that import it, or set ``NUMBA_CACHE_DIR``. :mod:`nmfcore.kernels._plain` says in NumPy what each does, and
-is what runs where Numba is told not to compile.
+See :mod:`nmfcore.kernels._vector`.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import llvmlite.binding
 from llvmlite import ir
-from numba.core import cgutils as _cgutils
-from numba.core import config as _config
 from numba.core import types
-from numba.extending import intrinsic
 
 from nmfcore.kernels import _plain
-from nmfcore.kernels._vector import _element, _exchanged, _load, _shuffle, _store
+from nmfcore.kernels._vector import (
+    BYTES,
+    REGISTERS,
+    WORD,
+    _element,
+    _exchanged,
+    _load,
+    _shuffle,
+    _store,
+    cgutils,
+    compiled,
+)
 
-cgutils: Any = _cgutils  # without types
-config: Any = _config
 LANES = 16
-WORD = ir.IntType(32)
-
-
-def _features() -> Any:
-    try:
-        return llvmlite.binding.get_host_cpu_features()
-    except RuntimeError:
-        return {}
-
-
-REGISTERS, BYTES = (16, 64) if _features().get("avx512f") else (8, 32)  # for sums, half of those there are
 
 
 def _at_once(kind: Any) -> int:
@@ -305,14 +296,10 @@ def _sweep_lanes(typing: Any, a: Any, g: Any, G: Any, inverse: Any, width: Any, 
     return types.void(a, g, G, inverse, types.intp, fell), generate
 
 
-def _compiled(generate: Any, plain: Any) -> Any:
-    return plain if config.DISABLE_JIT else intrinsic(generate)
-
-
-add_outer: Any = _compiled(_outer(LANES), _plain.add_outer)
-add_outer_narrow: Any = _compiled(_outer(4), _plain.add_outer)
-errors: Any = _compiled(_less_dots(start=True), _plain.errors)
-subtract_dots: Any = _compiled(_less_dots(start=False), _plain.subtract_dots)
-add_rows: Any = _compiled(_add_rows, _plain.add_rows)
-transpose_square: Any = _compiled(_transpose_square, _plain.transpose_square)
-sweep_lanes: Any = _compiled(_sweep_lanes, _plain.sweep_lanes)
+add_outer: Any = compiled(_outer(LANES), _plain.add_outer)
+add_outer_narrow: Any = compiled(_outer(4), _plain.add_outer)
+errors: Any = compiled(_less_dots(start=True), _plain.errors)
+subtract_dots: Any = compiled(_less_dots(start=False), _plain.subtract_dots)
+add_rows: Any = compiled(_add_rows, _plain.add_rows)
+transpose_square: Any = compiled(_transpose_square, _plain.transpose_square)
+sweep_lanes: Any = compiled(_sweep_lanes, _plain.sweep_lanes)

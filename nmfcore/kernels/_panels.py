@@ -1,8 +1,6 @@
 """Blocks of a product with a dense matrix, in LLVM's own vectors: sums in registers, one factor broadcast.
 
-A vector is as wide as the registers of this processor, and half of these hold sums. A kernel that uses the blocks keeps
-their code in its cache on disk: after an edit here, touch the files that import it, or set ``NUMBA_CACHE_DIR``.
-:mod:`nmfcore.kernels._plain` says in NumPy what each does.
+A vector is as wide as the registers of this processor. See :mod:`nmfcore.kernels._vector`.
 """
 
 from __future__ import annotations
@@ -13,8 +11,8 @@ from llvmlite import ir
 from numba.core import types
 
 from nmfcore.kernels import _plain
-from nmfcore.kernels._lanes import BYTES, REGISTERS, WORD, _at, _compiled, _fma, cgutils
-from nmfcore.kernels._vector import _load, _store
+from nmfcore.kernels._lanes import _at, _fma
+from nmfcore.kernels._vector import BYTES, REGISTERS, WORD, _load, _store, cgutils, compiled
 
 LINE = BYTES  # bytes of a vector
 HEIGHT = REGISTERS // 2  # rows of X, or components, at a time; with two vectors of each
@@ -161,8 +159,8 @@ def _prefetch(typing: Any, X: Any, i: Any, j: Any) -> Any:
     return types.void(X, types.intp, types.intp), generate
 
 
-prefetch: Any = _compiled(_prefetch, _plain.prefetch)
-rows_panel: Any = _compiled(_rows_panel(2), _plain.rows_panel)
-rows_panel_narrow: Any = _compiled(_rows_panel(1), _plain.rows_panel)
-columns_panel: Any = _compiled(_columns_panel(HEIGHT), _plain.columns_panel)
-columns_panel_low: Any = _compiled(_columns_panel(HEIGHT // 2), _plain.columns_panel)
+prefetch: Any = compiled(_prefetch, _plain.prefetch)
+rows_panel: Any = compiled(_rows_panel(2), _plain.rows_panel)
+rows_panel_narrow: Any = compiled(_rows_panel(1), _plain.rows_panel)
+columns_panel: Any = compiled(_columns_panel(HEIGHT), _plain.columns_panel)
+columns_panel_low: Any = compiled(_columns_panel(HEIGHT // 2), _plain.columns_panel)

@@ -1,8 +1,8 @@
-"""What the blocks of :mod:`nmfcore.kernels._lanes` do, in NumPy: to read, to compare with, and to run uncompiled.
+"""What the blocks of ``_lanes``, ``_panels`` and ``_lines`` do, in NumPy: to read, to compare with, to run uncompiled.
 
-``B[indices[first + q]]`` for ``q < n`` are the rows that are gathered, ``ω`` their weights: ``weights[first + q]``, or
-``weights[0]`` where ``step`` is 0. ``E`` (2, entries) holds their errors from place ``o`` on: as they are, and as they
-were at first. Lanes beyond the columns of ``B`` are left alone.
+In the first, ``B[indices[first + q]]`` for ``q < n`` are the rows that are gathered, ``ω`` their weights:
+``weights[first + q]``, or ``weights[0]`` where ``step`` is 0. ``E`` (2, entries) holds their errors from place ``o``
+on: as they are, and as they were at first. Lanes beyond the columns of ``B`` are left alone.
 """
 
 from __future__ import annotations
@@ -118,3 +118,24 @@ def columns_panel(X: Array, i: int, j: int, count: int, A: Array, first: int, t:
 
 def prefetch(X: Array, i: int, j: int) -> None:
     """Nothing."""
+
+
+def copy_lines(B: Array, rows: Array, first: int, n: int, L: Array) -> None:
+    """``L[q, t] = B[rows[first + q], t]`` for ``q < n``, as far as ``B`` goes."""
+    L[:n, : B.shape[1]] = B[rows[first : first + n]]
+
+
+def dot_lines(a: Array, L: Array, n: int, y: Array) -> None:
+    """``y[q] = Σ_t a[t] L[q, t]`` for ``q < n``, a multiple of eight."""
+    y[:n] = L[:n] @ a[: L.shape[1]]
+
+
+def add_lines(u: Array, L: Array, n: int, p: Array) -> None:
+    """``p[t] += Σ_q u[q] L[q, t]`` for ``q < n``, a multiple of eight."""
+    p[: L.shape[1]] += u[:n] @ L[:n]
+
+
+def outer_lines(w: Array, L: Array, n: int, r: int, G: Array) -> None:
+    """``G[s, t] += Σ_q w[q] L[q, s] L[q, t]`` for ``t <= s < r`` (and more), ``q < n``, a multiple of two."""
+    width = min(L.shape[1], *G.shape)
+    G[:width, :width] += L[:n, :width].T @ (w[:n, None] * L[:n, :width])

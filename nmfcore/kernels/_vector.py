@@ -1,27 +1,42 @@
-"""Two blocks of code in LLVM's own vectors, where loops left to its vectoriser run at half of the speed.
+"""What the blocks of code in LLVM's own vectors are made of: :mod:`nmfcore.kernels._lanes`, ``_lines``, ``_panels``.
 
-Both are written in vectors of a fixed number of lanes, which LLVM cuts to what the processor has; nothing here is of
-one machine. A kernel that uses them keeps their code in its cache on disk: after an edit here, touch the files that
-import it, or set ``NUMBA_CACHE_DIR``.
+Loops left to LLVM's vectoriser run at half of the speed of these blocks, or less. They are written in vectors of a
+fixed number of lanes, which LLVM cuts to what the processor has; only how many sums are kept at a time is chosen by the
+number and size of its registers. :mod:`nmfcore.kernels._plain` says in NumPy what each block does, and is what runs
+where Numba is told not to compile.
 
-* :func:`transpose_block`: eight rows of a matrix, gathered, and eight of their columns, transposed into a tile. Loops
-  move one number at a time; this loads eight, and exchanges them between vectors in three rounds of a butterfly.
-* :func:`dots_block`, :func:`weighted_dots_block`: the sixteen inner products of four rows of a tile with four others. A
-  loop's sums are each added up across their lanes by themselves, and what is left of a row after whole vectors is done
-  number by number; here the tile is padded, and sixteen vectors of partial sums are added up together.
+A kernel that uses them keeps their code in its cache on disk: after an edit of any of these files, touch those of the
+kernels, or set ``NUMBA_CACHE_DIR``.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import llvmlite.binding
 from llvmlite import ir
 from numba.core import cgutils as _cgutils
-from numba.core import types
+from numba.core import config as _config
 from numba.extending import intrinsic
 
 cgutils: Any = _cgutils  # without types
-LANES = 16  # a tile has a multiple of so many columns, and zeros where there are no entries
+config: Any = _config
+WORD = ir.IntType(32)
+
+
+def _features() -> Any:
+    try:
+        return llvmlite.binding.get_host_cpu_features()
+    except RuntimeError:
+        return {}
+
+
+REGISTERS, BYTES = (16, 64) if _features().get("avx512f") else (8, 32)  # for sums, half of those there are
+
+
+def compiled(generate: Any, plain: Any) -> Any:
+    """The block that ``generate`` makes, or its plain twin."""
+    return plain if config.DISABLE_JIT else intrinsic(generate)
 
 
 def _element(context: Any, builder: Any, kind: Any, value: Any, indices: list[Any]) -> Any:
@@ -53,103 +68,3 @@ def _exchanged(builder: Any, a: Any, b: Any, distance: int) -> tuple[Any, Any]:
     low = [k if not k & distance else n + (k ^ distance) for k in range(n)]
     high = [k | distance if not k & distance else n + k for k in range(n)]
     return _shuffle(builder, a, b, low), _shuffle(builder, a, b, high)
-
-
-def _transpose_block(typing: Any, B: Any, rows: Any, first: Any, t: Any, T: Any, q: Any) -> Any:
-    """``T[t + k, q + p] = B[rows[first + p], t + k]`` for ``k, p < 8``."""
-
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        kind, rows_kind, T_kind = signature.args[0], signature.args[1], signature.args[4]
-        B, rows, first, t, T, q = values
-        number = context.get_data_type(kind.dtype)
-        align, vector = kind.dtype.bitwidth // 8, ir.VectorType(number, 8)
-        word = first.type
-        lines = []
-        for p in range(8):
-            pointer = _element(context, builder, rows_kind, rows, [builder.add(first, word(p))])
-            index = builder.load(pointer)
-            if index.type.width < word.width:
-                index = builder.zext(index, word)
-            lines.append(_load(builder, _element(context, builder, kind, B, [index, t]), vector, align))
-        for distance in (1, 2, 4):
-            for i in range(8):
-                if not i & distance:
-                    lines[i], lines[i | distance] = _exchanged(builder, lines[i], lines[i | distance], distance)
-        for k in range(8):
-            _store(builder, lines[k], _element(context, builder, T_kind, T, [builder.add(t, word(k)), q]), align)
-        return context.get_dummy_value()
-
-    return types.void(B, rows, types.intp, types.intp, T, types.intp), generate
-
-
-def _dots_block(typing: Any, T: Any, s: Any, t: Any, n: Any, G: Any) -> Any:
-    """``G[s + k, t + l] += Σ_q T[s + k, q] T[t + l, q]`` for ``k, l < 4``, ``q < n`` a multiple of ``LANES``."""
-
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        T, s, t, n, G = ((kind, value) for kind, value in zip(signature.args, values, strict=True))
-        _sum_products(context, builder, T, s[1], t[1], n[1], None, G)
-        return context.get_dummy_value()
-
-    return types.void(T, types.intp, types.intp, types.intp, G), generate
-
-
-def _weighted_dots_block(typing: Any, T: Any, s: Any, t: Any, n: Any, w: Any, G: Any) -> Any:
-    """The same of ``w[q] T[s + k, q] T[t + l, q]``."""
-
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        T, s, t, n, w, G = ((kind, value) for kind, value in zip(signature.args, values, strict=True))
-        _sum_products(context, builder, T, s[1], t[1], n[1], w, G)
-        return context.get_dummy_value()
-
-    return types.void(T, types.intp, types.intp, types.intp, w, G), generate
-
-
-def _sum_products(context: Any, builder: Any, T: Any, s: Any, t: Any, n: Any, weights: Any, G: Any) -> None:
-    """Code for the sixteen sums; arrays come with their types."""
-    number, word = context.get_data_type(T[0].dtype), s.type
-    align = T[0].dtype.bitwidth // 8
-    vector = ir.VectorType(number, 64 // align)  # the widest there is
-    sums = [cgutils.alloca_once_value(builder, ir.Constant(vector, [0.0] * vector.count)) for _ in range(16)]
-    starts = [
-        _element(context, builder, T[0], T[1], [builder.add(line, word(k)), word(0)])
-        for line in (s, t)
-        for k in range(4)
-    ]
-    first_weight = None if weights is None else _element(context, builder, weights[0], weights[1], [word(0)])
-    with cgutils.for_range_slice(builder, word(0), n, word(vector.count), word) as (q, _):
-        lines = [_load(builder, builder.gep(start, [q]), vector, align) for start in starts]
-        if first_weight is not None:
-            weight = _load(builder, builder.gep(first_weight, [q]), vector, align)
-            lines[:4] = [builder.fmul(line, weight) for line in lines[:4]]
-        for k in range(16):
-            product = builder.fmul(lines[k // 4], lines[4 + k % 4], flags=("contract",))
-            builder.store(builder.fadd(builder.load(sums[k]), product, flags=("contract",)), sums[k])
-    totals = _added_up(builder, [builder.load(place) for place in sums])
-    for k in range(16):
-        place = _element(context, builder, G[0], G[1], [builder.add(s, word(k // 4)), builder.add(t, word(k % 4))])
-        builder.store(builder.fadd(builder.load(place), totals[k]), place)
-
-
-def _added_up(builder: Any, parts: list[Any]) -> list[Any]:
-    """The sum of the lanes of each of sixteen vectors: two vectors become one, until every lane is a sum of its own."""
-    lanes = parts[0].type.count
-    distance = lanes // 2
-    while len(parts) > 16 // lanes:
-        half = len(parts) // 2
-        pairs = [_exchanged(builder, parts[i], parts[i + half], distance) for i in range(half)]
-        parts = [builder.fadd(a, b) for a, b in pairs]
-        distance //= 2
-    width, folded = len(parts), 16 // len(parts)
-    totals = []
-    for i in range(16):  # which lane it is follows from the order in which the vectors were folded
-        fold, lane, size, step = i // width, 0, folded // 2, lanes // 2
-        while size:
-            lane += step if fold & size else 0
-            size, step = size // 2, step // 2
-        totals.append(builder.extract_element(parts[i % width], ir.Constant(ir.IntType(32), lane)))
-    return totals
-
-
-transpose_block: Any = intrinsic(_transpose_block)
-dots_block: Any = intrinsic(_dots_block)
-weighted_dots_block: Any = intrinsic(_weighted_dots_block)

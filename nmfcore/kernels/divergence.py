@@ -1,10 +1,11 @@
 r"""Rows of a β-divergence: what is needed of them for multiplicative updates and for Newton's steps.
 
-A row holds the entries ``x_j`` that count, and the tile ``T`` (r, entries) the rows of ``B`` that belong to them,
-one component after the other: of a dense row that is ``Bt`` itself, for others it is gathered, some entries at a
-time, so no temporary outgrows the cache. One pass gives, of ``x̂ = a T``,
+A row holds the entries ``x_j`` that count, and ``b_j`` are the rows of ``B`` that belong to them: all of ``B`` for a
+dense row, gathered for others. Some at a time they are copied into the lines of a block ``L``, which stays in the
+cache, and arithmetic goes along lines, that is over components: many a row has only a few entries. (Multiplicative
+updates of dense rows go along ``Bt`` instead, four rows at a time.) One pass gives, of ``x̂_j = aᵀ b_j``,
 
-    P_t = Σ_j ω x x̂^{β-2} T_tj,     D_t = Σ_j ω x̂^{β-1} T_tj,     value = Σ_j ω d_β(x | x̂),
+    P = Σ_j ω x x̂^{β-2} b_j,     D = Σ_j ω x̂^{β-1} b_j,     value = Σ_j ω d_β(x | x̂),
 
 the two parts of the gradient ``D - P`` and the loss itself. For β = 1 ``D`` does not depend on ``x̂``, so entries that
 are 0 need not be visited: their part of the value is ``Σ_t a_t D_t`` less what the visited ones have of ``Σ x̂``.
@@ -28,11 +29,11 @@ from __future__ import annotations
 import numpy as np
 
 from nmfcore._types import Array
-from nmfcore.kernels._jit import kernel
-from nmfcore.kernels._vector import LANES, transpose_block, weighted_dots_block
+from nmfcore.kernels._jit import inlined_kernel, kernel
+from nmfcore.kernels._lines import EIGHT, add_lines, copy_lines, dot_lines, outer_lines
 
-AT_ONCE = 1024  # entries; with r = 20, 160 KiB of the second-level cache
-ROW_AT_ONCE = 512  # columns, of four rows at a time: x̂, P and D take 48 KiB
+LINES = 128  # entries, whose rows of B are copied: with r = 20, 24 KiB of the first-level cache
+ROW_AT_ONCE = 512  # columns, of four dense rows at a time: x̂, P and D take 48 KiB
 TINY = 2.2250738585072014e-308
 LN2_HIGH = 6.93147180369123816490e-01  # its last bits are zero: k LN2_HIGH is exact
 LN2_LOW = 1.90821492927058770002e-10
@@ -95,56 +96,12 @@ def exp(x: float) -> float:
 
 
 @kernel
-def gather(B: Array, indices: Array, T: Array) -> None:
-    """``T[t, p] = B[indices[p], t]``, and 0 beyond the last up to whole vectors."""
-    n, r = indices.size, B.shape[1]
-    eights, full = n - n % 8, r - r % 8
-    for p in range(0, eights, 8):
-        for t in range(0, full, 8):
-            transpose_block(B, indices, p, t, T, p)
-    for p in range(n):
-        b = B[np.uintp(indices[p])]
-        for t in range(full if p < eights else 0, r):
-            T[t, p] = b[t]
-    for t in range(r):
-        row = T[t]
-        for p in range(n, n + -n % LANES):
-            row[p] = 0
-
-
-@kernel
-def _combine(a: Array, T: Array, at: int, y: Array) -> None:
-    """``y_j = Σ_t a_t T[t, at + j]``, four components to each load and store of ``y``."""
-    n, r = y.size, a.size
-    y[:] = 0
-    full = r - r % 4
-    for t in range(0, full, 4):
-        a0, a1, a2, a3 = a[t], a[t + 1], a[t + 2], a[t + 3]
-        T0, T1, T2, T3 = T[t], T[t + 1], T[t + 2], T[t + 3]
-        for j in range(n):
-            y[j] += a0 * T0[at + j] + a1 * T1[at + j] + a2 * T2[at + j] + a3 * T3[at + j]
-    for t in range(full, r):
-        a0, T0 = a[t], T[t]
-        for j in range(n):
-            y[j] += a0 * T0[at + j]
-
-
-@kernel
-def _add_product(u: Array, T: Array, at: int, p: Array) -> None:
-    """``p_t += Σ_j u_j T[t, at + j]``, four components to each load of ``u``."""
-    n, r = u.size, p.size
-    zero = u.dtype.type(0)
-    for t in range(0, r, 4):
-        T0, T1, T2, T3 = T[t], T[min(t + 1, r - 1)], T[min(t + 2, r - 1)], T[min(t + 3, r - 1)]
-        s0 = s1 = s2 = s3 = zero
-        for j in range(n):
-            s0 += u[j] * T0[at + j]
-            s1 += u[j] * T1[at + j]
-            s2 += u[j] * T2[at + j]
-            s3 += u[j] * T3[at + j]
-        four = (s0, s1, s2, s3)
-        for k in range(min(4, r - t)):
-            p[t + k] += four[k]
+def _room(B: Array, lines: int) -> Array:
+    """Zeros for so many rows of ``B``, each padded to whole vectors; it begins where a cache line does."""
+    width = B.shape[1] + -B.shape[1] % EIGHT
+    room = np.zeros(lines * width + 16, B.dtype)
+    skip = -(room.ctypes.data // B.itemsize) % 16
+    return room[skip : skip + lines * width].reshape((lines, width))
 
 
 @kernel
@@ -296,8 +253,9 @@ def products(
     """
     r = B.shape[1]
     gathered = indices.size > 0
-    tile = np.empty((r, AT_ONCE + 8 if gathered else 0), B.dtype)
-    ys, us, vs = np.empty(AT_ONCE, B.dtype), np.empty(AT_ONCE, B.dtype), np.empty(AT_ONCE, B.dtype)
+    L = _room(B, LINES if gathered else 0)
+    ys, us, vs = np.empty(LINES, B.dtype), np.empty(LINES, B.dtype), np.empty(LINES, B.dtype)
+    line, sums = np.zeros(L.shape[1], B.dtype), np.empty((2, L.shape[1]))
     total = 0.0
     P[:] = 0
     D[:] = 0
@@ -322,23 +280,45 @@ def products(
         return total
     for i in range(A.shape[0]):
         seen = 0.0
-        for first in range(indptr[i], indptr[i + 1], AT_ONCE):
-            last = min(first + AT_ONCE, indptr[i + 1])
-            y, u, v = ys[: last - first], us[: last - first], vs[: last - first]
-            gather(B, indices[first:last], tile)
-            _combine(A[i], tile, 0, y)
-            total += _weigh(values[first:last], weights[first:last], beta, floor, y, u, v)
-            seen += _sum(y)
-            _add_product(u, tile, 0, P[i])
+        sums[:] = 0
+        line[:r] = A[i]
+        for first in range(indptr[i], indptr[i + 1], LINES):
+            last = min(first + LINES, indptr[i + 1])
+            n, padded = last - first, last - first + -(last - first) % EIGHT
+            copy_lines(B, indices, first, n, L)
+            dot_lines(line, L, padded, ys)
+            us[n:padded] = 0
+            vs[n:padded] = 0
+            total += _weigh(values[first:last], weights[first:last], beta, floor, ys[:n], us[:n], vs[:n])
+            seen += _sum(ys[:n])
+            add_lines(us, L, padded, sums[0])
             if D.shape[0]:
-                _add_product(v, tile, 0, D[i])
+                add_lines(vs, L, padded, sums[1])
+        P[i] = sums[0, :r]
+        if D.shape[0]:
+            D[i] = sums[1, :r]
         if shared.shape[0] and indptr[i + 1] - indptr[i] < Bt.shape[1]:
             total += _unseen(A[i], shared[0], seen)
     return total
 
 
+@inlined_kernel
+def _tally_row(a: Array, p: Array, d: Array, l1: float, l2: float, r: int, tally: Array, at: int) -> None:
+    """Add ``ρ_t²`` of one row to ``tally[at + t]``, and ``min(p, d)_t²`` to ``tally[at + r + t]``."""
+    mass = 0.0
+    for t in range(r):
+        mass += np.float64(a[t]) * (np.float64(d[t]) + l1 + l2 * np.float64(a[t]))
+    for t in range(r):
+        pull, push = np.float64(d[t]) + l1 + l2 * np.float64(a[t]), np.float64(p[t])
+        share = np.float64(a[t]) * pull / mass if mass > 0.0 else 0.0
+        worst = pull - push if pull - push < pull * share else pull * share
+        tally[at + t] += worst * worst
+        both = pull if pull < push else push
+        tally[at + r + t] += both * both
+
+
 @kernel
-def tally_violations(A: Array, P: Array, D: Array, l1: float, ridge: Array, rho: Array, size: Array) -> None:
+def tally_violations(A: Array, P: Array, D: Array, l1: float, ridge: Array, tally: Array) -> None:
     """Add ``ρ_t²`` and ``min(p, d)_t²`` of some rows; ``D`` has a row for each, or one for all.
 
     ``ρ``, ``p`` and ``d`` as in :func:`nmfcore.stopping.relative_kkt`.
@@ -346,152 +326,128 @@ def tally_violations(A: Array, P: Array, D: Array, l1: float, ridge: Array, rho:
     rows, r = A.shape
     own = 1 if D.shape[0] == rows else 0
     own_ridge = 1 if ridge.size > 1 else 0
-    d = np.empty(r)
     for i in range(rows):
-        l2 = ridge[i * own_ridge]
-        mass = 0.0
-        for t in range(r):
-            d[t] = np.float64(D[i * own, t]) + l1 + l2 * np.float64(A[i, t])
-            mass += np.float64(A[i, t]) * d[t]
-        for t in range(r):
-            share = np.float64(A[i, t]) * d[t] / mass if mass > 0.0 else 0.0
-            worst = d[t] - np.float64(P[i, t])
-            worst = worst if worst < d[t] * share else d[t] * share
-            rho[t] += worst * worst
-            both = d[t] if d[t] < np.float64(P[i, t]) else np.float64(P[i, t])
-            size[t] += both * both
+        _tally_row(A[i], P[i], D[i * own], l1, ridge[i * own_ridge], r, tally, 0)
 
 
-@kernel
-def _add_gram(T: Array, at: int, q: Array, G: Array) -> None:
-    """``G_st += Σ_j q_j T[s, at + j] T[t, at + j]`` for t <= s (and some more), 4 x 4 sums at a time in registers."""
-    n, r = q.size, T.shape[0]
-    zero = q.dtype.type(0)
-    for s in range(0, r, 4):
-        A0, A1, A2, A3 = T[s], T[min(s + 1, r - 1)], T[min(s + 2, r - 1)], T[min(s + 3, r - 1)]
-        for t in range(0, s + 1, 4):
-            B0, B1, B2, B3 = T[t], T[min(t + 1, r - 1)], T[min(t + 2, r - 1)], T[min(t + 3, r - 1)]
-            s00 = s01 = s02 = s03 = zero
-            s10 = s11 = s12 = s13 = zero
-            s20 = s21 = s22 = s23 = zero
-            s30 = s31 = s32 = s33 = zero
-            for j in range(n):
-                a0 = A0[at + j] * q[j]
-                a1 = A1[at + j] * q[j]
-                a2 = A2[at + j] * q[j]
-                a3 = A3[at + j] * q[j]
-                b0 = B0[at + j]
-                b1 = B1[at + j]
-                b2 = B2[at + j]
-                b3 = B3[at + j]
-                s00 += a0 * b0
-                s01 += a0 * b1
-                s02 += a0 * b2
-                s03 += a0 * b3
-                s10 += a1 * b0
-                s11 += a1 * b1
-                s12 += a1 * b2
-                s13 += a1 * b3
-                s20 += a2 * b0
-                s21 += a2 * b1
-                s22 += a2 * b2
-                s23 += a2 * b3
-                s30 += a3 * b0
-                s31 += a3 * b1
-                s32 += a3 * b2
-                s33 += a3 * b3
-            block = ((s00, s01, s02, s03), (s10, s11, s12, s13), (s20, s21, s22, s23), (s30, s31, s32, s33))
-            for k in range(min(4, r - s)):
-                for p in range(min(4, r - t)):
-                    G[s + k, t + p] += block[k][p]
+@inlined_kernel
+def _weigh_counts(x: Array, w: Array, weighted: bool, n: int, floor: float, y: Array, u: Array, h: Array) -> float:
+    """:func:`_weigh` of β = 1 for ``n`` entries: ``u = ω x / x̂`` and ``h = ω x / x̂²``."""
+    low = y.dtype.type(floor)
+    value = 0.0
+    for j in range(n):
+        y[j] = y[j] if y[j] > low else low
+        weight = np.float64(w[j]) if weighted else 1.0
+        xhat = np.float64(y[j])
+        inverse = 1.0 / xhat
+        q = np.float64(x[j]) * inverse
+        u[j] = weight * q
+        h[j] = weight * q * inverse
+        k, f, t = _reduce(q if q > TINY else TINY)
+        far = 1.0 - q + q * (k * LN2_HIGH - ((t - k * LN2_LOW) - f))
+        value += weight * xhat * (f * f - q * t if k == 0.0 else far)
+    return value
 
 
-@kernel
-def _add_gathered_gram(T: Array, n: int, q: Array, G: Array) -> None:
-    """The same for a tile of ``n`` entries, padded with zeros to whole vectors, as ``q`` is."""
-    r = G.shape[0]
-    full = r - r % 4
-    for s in range(0, full, 4):
-        for t in range(0, s + 4, 4):
-            weighted_dots_block(T, s, t, n + -n % LANES, q, G)
-    for s in range(full, r):
-        row = T[s]
-        for t in range(s + 1):
-            other, total = T[t], q.dtype.type(0)
-            for j in range(n):
-                total += q[j] * row[j] * other[j]
-            G[s, t] += total
-
-
-@kernel
+@inlined_kernel
 def _survey(
     indices: Array,
     values: Array,
     weights: Array,
+    begin: int,
+    end: int,
+    skip: int,
     B: Array,
-    Bt: Array,
     a: Array,
     floor: float,
     fresh: bool,
-    tile: Array,
-    buffers: Array,
+    L: Array,
+    x: Array,
+    w: Array,
+    y: Array,
+    u: Array,
+    h: Array,
     p: Array,
+    modelling: bool,
     G: Array,
 ) -> tuple[float, float, int]:
-    """``p`` of one row at ``a`` (β = 1), and ``G = Σ ω x / x̂² b bᵀ`` (a triangle) unless that is empty.
+    """``p`` of one row at ``a`` (β = 1), and ``G = Σ ω x / x̂² b bᵀ`` (a triangle) if it is to be modelled.
 
     Returns the value of what is stored, its part of ``Σ x̂``, and how many ``x > 0`` have ``x̂ = 0``.
 
-    ``tile`` holds the row gathered already, unless it is ``fresh`` or too long for it.
+    ``L`` holds the rows of ``B`` already, unless the row is ``fresh`` or too long for it. ``x`` to ``h`` are room for
+    some entries. No view of an array is made here, nor anything done that may raise, so that no array is counted:
+    for a short row that took longer than its arithmetic (:func:`nmfcore.kernels._jit.inlined_kernel`).
     """
-    gathered = indices.size > 0
+    weighted, room = weights.size > 0, L.shape[0]
     value, seen, lost = 0.0, 0.0, 0
+    above = max(1.0, 2.0 * floor)
     p[:] = 0
-    G[:] = 0
-    for first in range(0, values.size, AT_ONCE):
-        last = min(first + AT_ONCE, values.size)
-        T, at = Bt, first
-        if gathered:
-            T, at = tile, 0
-            if fresh or values.size > AT_ONCE:
-                gather(B, indices[first:last], T)
-        y, u, v = buffers[0, : last - first], buffers[1, : last - first], buffers[2, : last - first]
-        _combine(a, T, at, y)
-        for j in range(y.size):
-            lost += 1 if y[j] <= floor and values[first + j] > 0 else 0
-        value += _weigh(values[first:last], weights[first:last], 1.0, floor, y, u, v)
-        seen += _sum(y)
-        _add_product(u, T, at, p)
-        if G.size:
-            for j in range(y.size):
-                u[j] /= y[j]
-            if gathered:
-                padded = buffers[1]
-                for j in range(y.size, y.size + -y.size % LANES):
-                    padded[j] = 0
-                _add_gathered_gram(T, y.size, padded, G)
-            else:
-                _add_gram(T, at, u, G)
+    if modelling:
+        G[:] = 0
+    first = begin
+    while first < end:  # a range may raise
+        n = min(room, end - first)
+        padded = n + -n % EIGHT
+        if fresh or end - begin > room:
+            copy_lines(B, indices, first - skip, n, L)
+        dot_lines(a, L, padded, y)
+        for j in range(n):
+            x[j] = values[first + j]
+            lost += 1 if y[j] <= floor and x[j] > 0 else 0
+        for j in range(n, padded):
+            x[j] = y[j] = above  # has a value of 0
+        for j in range(padded if weighted else 0):
+            w[j] = weights[first + j] if j < n else 0
+        value += _weigh_counts(x, w, weighted, padded, floor, y, u, h)
+        for j in range(n):
+            seen += np.float64(y[j])
+        for j in range(n, padded):
+            u[j] = h[j] = 0
+        add_lines(u, L, padded, p)
+        if modelling:
+            outer_lines(h, L, padded, B.shape[1], G)
+        first += n
     return value, seen, lost
 
 
-@kernel
-def _descend(g: Array, G: Array, a: Array, sweeps: int, patience: float) -> None:
-    """Coordinate descent on ``gᵀd + ½ dᵀG d``, ``a + d >= 0``: moves ``a``, and ``g`` along with it."""
-    first = 0.0
+@inlined_kernel
+def _sum_lines(indices: Array, weights: Array, begin: int, end: int, B: Array, L: Array, ones: Array, d: Array) -> None:
+    """``d = Σ_j ω B_j`` of one row."""
+    d[:] = 0
+    first = begin
+    while first < end:
+        n = min(L.shape[0], end - first)
+        copy_lines(B, indices, first, n, L)
+        for j in range(n):
+            ones[j] = weights[first + j] if weights.size else 1
+        for j in range(n, n + -n % EIGHT):
+            ones[j] = 0
+        add_lines(ones, L, n + -n % EIGHT, d)
+        first += n
+
+
+@inlined_kernel
+def _descend(g: Array, G: Array, a: Array, inverse: Array, r: int, sweeps: int, patience: float) -> None:
+    """Coordinate descent on ``gᵀd + ½ dᵀG d``, ``a + d >= 0``: moves ``a``, and ``g`` along with it.
+
+    ``inverse`` is room for that of the diagonal, 0 where there is no curvature to speak of.
+    """
+    first, least = 0.0, 2.3e-308 if G.itemsize == 8 else 1.2e-38
+    half = a.dtype.type(0.5)
+    for t in range(r):
+        inverse[t] = a.dtype.type(1) / G[t, t] if G[t, t] > least else a.dtype.type(0)
     for sweep in range(sweeps):
         fell = 0.0
-        for t in range(a.size):
-            curvature = G[t, t]
-            step = -a[t]
-            if curvature > 0 and g[t] < a[t] * curvature:
-                step = -g[t] / curvature
-            elif g[t] <= 0:
-                step = a[t] - a[t]
+        for t in range(r):
+            slope, v = g[t], inverse[t]
+            step = -slope * v
+            step = step if step > -a[t] else -a[t]
+            step = -a[t] if v == 0 and slope > 0 else step
             if step != 0:
                 a[t] += step
-                fell -= np.float64(step) * (np.float64(g[t]) + 0.5 * np.float64(curvature * step))
-                for s in range(a.size):
+                fell -= np.float64(step * (slope + half * G[t, t] * step))
+                for s in range(g.size):
                     g[s] += step * G[t, s]
         if sweep == 0:
             first = fell
@@ -507,7 +463,7 @@ def _penalty(a: Array, l1: float, l2: float) -> float:
     return total
 
 
-@kernel
+@inlined_kernel
 def _wrong(a: Array, p: Array, d: Array, l1: float, l2: float) -> float:
     """The largest violation of the KKT conditions in a row, as a share of ``d``."""
     mass, worst = 0.0, 0.0
@@ -521,14 +477,16 @@ def _wrong(a: Array, p: Array, d: Array, l1: float, l2: float) -> float:
     return worst
 
 
-@kernel
-def _revive(x: Array, w: Array, a: Array, p: Array, d: Array, l1: float, l2: float, out: Array) -> bool:
+@inlined_kernel
+def _revive(
+    x: Array, w: Array, begin: int, end: int, a: Array, p: Array, d: Array, l1: float, l2: float, out: Array
+) -> bool:
     """Bring in the components that pull beyond measure, at a hundredth of the row; False if there are none."""
     mass, lost = 0.0, False
     for t in range(a.size):
         if p[t] > OUT_OF_REACH * (d[t] + l1 + l2 * a[t]) and d[t] > 0:
             if not lost:
-                for j in range(x.size):
+                for j in range(begin, end):
                     mass += np.float64(x[j]) * (np.float64(w[j]) if w.size else 1.0)
             lost = True
             reached = 0.01 * mass / (np.float64(d[t]) + l1)
@@ -547,7 +505,6 @@ def newton_rows(
     values: Array,
     weights: Array,
     B: Array,
-    Bt: Array,
     D: Array,
     A: Array,
     l1: float,
@@ -566,51 +523,43 @@ def newton_rows(
     """
     r = B.shape[1]
     gathered = indices.size > 0
-    tile = np.empty((r, AT_ONCE + 8 if gathered else 0), B.dtype)
-    buffers = np.empty((3, AT_ONCE), B.dtype)
-    G, none = np.empty((r, r), B.dtype), np.empty((0, r), B.dtype)
+    J = indices if gathered else np.arange(B.shape[0]).astype(indices.dtype)
+    L = _room(B, LINES)
+    width = L.shape[1]
+    x, w, y = np.empty(LINES, B.dtype), np.empty(LINES, B.dtype), np.empty(LINES, B.dtype)
+    u, h = np.empty(LINES, B.dtype), np.empty(LINES, B.dtype)
+    G, g, inverse = _room(B, width), np.zeros(width, B.dtype), np.empty(width, B.dtype)
+    a, a2 = np.zeros(width, B.dtype), np.zeros(width, B.dtype)
+    p, p2, d = np.zeros(width), np.zeros(width), np.zeros(width)
     dtype = B.dtype.type
-    a, a2 = np.empty((1, r), B.dtype), np.empty((1, r), B.dtype)
-    p, p2 = np.empty((1, r)), np.empty((1, r))
-    d, g = np.empty((1, r)), np.empty(r, B.dtype)
     noise = 1e-6 if B.itemsize == 4 else 1e-15
     own_ridge = 1 if ridge.size > 1 else 0
+    for t in range(r if D.shape[0] else 0):
+        d[t] = D[0, t]
     for i in range(A.shape[0]):
-        own = ridge[i * own_ridge : i * own_ridge + 1]
-        l2 = own[0]
-        J, x = indices[indptr[i] : indptr[i + 1]], values[indptr[i] : indptr[i + 1]]
-        w = weights[indptr[i] : indptr[i + 1]]
-        zeros = D.shape[0] > 0 and x.size < Bt.shape[1]  # that count and are not stored
-        a[0] = A[i]
-        if D.shape[0]:
-            d[0] = D[0]
-        else:
-            d[:] = 0
-            ones = buffers[2]
-            for first in range(0, x.size, AT_ONCE):
-                last = min(first + AT_ONCE, x.size)
-                T, at = Bt, first
-                if gathered:
-                    T, at = tile, 0
-                    gather(B, J[first:last], T)
-                for j in range(last - first):
-                    ones[j] = w[first + j] if w.size else 1
-                _add_product(ones[: last - first], T, at, d[0])
+        l2 = ridge[i * own_ridge]
+        begin, end = indptr[i], indptr[i + 1]
+        zeros = D.shape[0] > 0 and end - begin < B.shape[0]  # that count and are not stored
+        if not D.shape[0]:
+            _sum_lines(J, weights, begin, end, B, L, u, d)
         # Look at a point (one call of _survey: every further one would be compiled once more), decide on the next.
         fit, lost, have, turn, trial = 0.0, 0, 0.0, 0, 0
         first_look, modelling, revived, multiply = True, True, False, False
-        a2[:] = a
+        for t in range(r):
+            a[t] = a2[t] = A[i, t]
         while True:
-            model = G if modelling and rounds else none
-            fit2, seen, lost2 = _survey(J, x, w, B, Bt, a2[0], floor, first_look, tile, buffers, p2[0], model)
-            fit2 += _penalty(a2[0], l1, l2)
+            fit2, seen, lost2 = _survey(
+                J, values, weights, begin, end, 0 if gathered else begin, B, a2, floor, first_look, L, x, w, y, u, h,
+                p2, modelling and rounds > 0, G,
+            )  # fmt: skip
+            fit2 += _penalty(a2, l1, l2)
             slack = noise * (fit + np.sqrt(fit * have) + noise * have)  # an error δ of x̂ moves the value by f δ
             if zeros:
-                fit2 += _unseen(a2[0], d[0], seen)
+                fit2 += _unseen(a2, d, seen)
                 slack = noise * (fit + have)
             if first_look:
                 tally[4 * r] += fit2
-                tally_violations(a2, p2, d, l1, own, tally[:r], tally[r : 2 * r])
+                _tally_row(a2, p2, d, l1, l2, r, tally, 0)
             # The floor bounds what an x > 0 is charged for x̂ = 0, and no gain in others may pay for that.
             if not modelling and not (fit2 <= fit + slack and lost2 <= lost):  # NaN neither
                 trial += 1
@@ -618,44 +567,47 @@ def newton_rows(
                     break
                 for t in range(r):
                     if trial == HALVED and not multiply:
-                        pull = d[0, t] + l1 + l2 * np.float64(a[0, t])
-                        a2[0, t] = a[0, t] * (p[0, t] / pull) if a[0, t] > 0 and pull > 0 else a[0, t]
+                        pull = d[t] + l1 + l2 * np.float64(a[t])
+                        a2[t] = a[t] * (p[t] / pull) if a[t] > 0 and pull > 0 else a[t]
                     else:
-                        a2[0, t] = dtype(0.5) * (a[0, t] + a2[0, t])
+                        a2[t] = dtype(0.5) * (a[t] + a2[t])
                 continue
-            a[:], p[:], fit, lost = a2, p2, fit2, lost2
+            for t in range(r):
+                a[t], p[t] = a2[t], p2[t]
+            fit, lost = fit2, lost2
             if rounds == 0:
                 break
             if not modelling:
                 turn += 1
-                if turn == rounds or _wrong(a[0], p[0], d[0], l1, l2) <= tolerance:
+                if turn == rounds or _wrong(a, p, d, l1, l2) <= tolerance:
                     break
                 modelling = True
                 continue
             # An entry x > 0 that no component of the row reaches pulls beyond measure: bring those in that reach it.
-            if not revived and _revive(x, w, a[0], p[0], d[0], l1, l2, a2[0]):
+            if not revived and _revive(values, weights, begin, end, a, p, d, l1, l2, a2):
                 first_look, revived = False, True
                 continue
             first_look = revived = False
             have, want = 0.0, 0.0
             for t in range(r):
-                pull = d[0, t] + l1 + l2 * np.float64(a[0, t])
-                have += np.float64(a[0, t]) * pull
-                want += np.float64(a[0, t]) * p[0, t]
-                g[t] = pull - p[0, t]
-                a2[0, t] = a[0, t]
+                pull = d[t] + l1 + l2 * np.float64(a[t])
+                have += np.float64(a[t]) * pull
+                want += np.float64(a[t]) * p[t]
+                g[t] = pull - p[t]
+                a2[t] = a[t]
                 G[t, t] += dtype(l2)
                 for s in range(t):
                     G[s, t] = G[t, s]
             multiply = abs(have - want) > 0.1 * max(have, want)  # far from the size of the row
             if multiply:
                 for t in range(r):
-                    pull = d[0, t] + l1 + l2 * np.float64(a[0, t])
-                    if a[0, t] > 0 and pull > 0:  # else none of the row's entries sees the component
-                        a2[0, t] *= p[0, t] / pull
+                    pull = d[t] + l1 + l2 * np.float64(a[t])
+                    if a[t] > 0 and pull > 0:  # else none of the row's entries sees the component
+                        a2[t] *= p[t] / pull
             else:
-                _descend(g, G, a2[0], sweeps, patience)
+                _descend(g, G, a2, inverse, r, sweeps, patience)
             modelling, trial = False, 0
-        out[i] = a[0]
+        for t in range(r):
+            out[i, t] = a[t]
         tally[4 * r + 1] += fit
-        tally_violations(a, p, d, l1, own, tally[2 * r : 3 * r], tally[3 * r : 4 * r])
+        _tally_row(a, p, d, l1, l2, r, tally, 2 * r)

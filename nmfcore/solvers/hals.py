@@ -140,7 +140,7 @@ class HALS:
         e, rounds = equations, min(sweeps, 1)
         most, patience = (MODEL_SWEEPS, MODEL_PATIENCE) if self.sweeps == "auto" else (sweeps, 0.0)
         l1, ridge = penalty.l1, penalty.ridge
-        divergence.newton_rows(*rows, e.B, e.Bt, e.D, A, l1, ridge, e.floor, most, patience, rounds, 0.0, out, tally)
+        divergence.newton_rows(*rows, e.B, e.D, A, l1, ridge, e.floor, most, patience, rounds, 0.0, out, tally)
 
     def sweep_entries(
         self, entries: Entries, A: Array, lo: int, hi: int, penalty: Penalty, sweeps: int, out: Array, tally: Array

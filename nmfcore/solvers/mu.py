@@ -102,7 +102,7 @@ class MU:
         factor = A.astype(e.B.dtype, copy=False)
         tally[4 * r] += divergence.products(*rows, e.B, e.Bt, factor, e.D, e.beta, e.floor, P, own)
         D = e.D if len(e.D) else own
-        divergence.tally_violations(A, P, D, penalty.l1, penalty.ridge, tally[:r], tally[r : 2 * r])
+        divergence.tally_violations(A, P, D, penalty.l1, penalty.ridge, tally)
         _multiply(A, P, D, e.beta, penalty.l1, penalty.ridge, out, tally)
         tally[2 * r : 4 * r] = np.nan  # not known without another pass
 
