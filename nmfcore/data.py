@@ -23,7 +23,7 @@ import numpy as np
 
 from nmfcore._types import Array
 from nmfcore.kernels import dense, factors, observed, sparse
-from nmfcore.parallel import Slab, Team, slab_count
+from nmfcore.parallel import LEAST_SLABS, Slab, Team, slab_count
 
 Block = tuple[int, int, Array, Array]  # rows lo <= i < hi, C (hi - lo, r), G (1 or hi - lo, r, r)
 
@@ -54,6 +54,7 @@ MOST_WORK = 5e8  # flop of a slab all the same: some 20 to 50 milliseconds
 ALIGNED = 16  # where slabs are cut: a whole number of vector steps
 COLUMNS_AT_ONCE = 512  # of a dense X, times four running sums: 16 KiB, half of the first-level cache
 ROWS_COPIED = 2**17  # numbers: rows of a transpose, or with their zeros, are copied so many at a time: 1 MiB
+ENTRIES_AT_ONCE = 2**18  # of a sparse X, where an operation makes arrays as long as what it goes through: 2 MiB each
 GATHERED = 8  # columns of a factor that are gathered together
 GRAMS_AT_ONCE = 2**16  # numbers in a block of rows' own Gram matrices: half a MiB, in the second-level cache
 
@@ -307,10 +308,7 @@ class Sparse(_Complete):
 
     @property
     def mean(self) -> Any:
-        # SciPy's way: each entry is divided, rows are summed one by one, then their sums.
-        rows = np.repeat(np.arange(self.shape[0]), np.diff(self.indptr))
-        shares = self.values * (1.0 / self.n_entries)
-        return np.bincount(rows, weights=shares, minlength=self.shape[0]).astype(self.dtype).sum()
+        return _sum_of_shares(self.values, 1.0 / self.n_entries)
 
     @cached_property
     def sum_squares(self) -> float:
@@ -320,7 +318,9 @@ class Sparse(_Complete):
         return 2.0 * self.values.size * r
 
     def slabs(self, r: int, moving: float = 0.0) -> list[Slab]:
-        return _cut_by_entries(self.indptr, slab_count(self.work(r) + moving, self.shape[0]))
+        work = self.work(r) + moving
+        most = max(LEAST_SLABS, int(work / MOST_WORK))  # each slab brings all of a large factor near once more
+        return _cut_by_entries(self.indptr, min(slab_count(work, self.shape[0]), most))
 
     def normal(self, B: Array) -> SharedGram:
         product = partial(sparse.rows_times, self.indptr, self.indices, self.values, B)
@@ -516,6 +516,14 @@ class Observed:
         mean = values.dtype.type(values.mean())
         centred = Sparse(indptr, indices, values - mean, self.shape)
         return np.asarray(_product(centred, B, team) + mean * B.sum(axis=0))
+
+
+def _sum_of_shares(values: Array, share: float) -> Any:
+    """``(values * share).sum()``, SciPy's mean: the same bits, from the halves that NumPy's pairwise sum is made of."""
+    if values.size <= ENTRIES_AT_ONCE:
+        return (values * share).sum()
+    half = values.size // 2 // 8 * 8
+    return _sum_of_shares(values[:half], share) + _sum_of_shares(values[half:], share)
 
 
 def _place(p: int, n: int) -> tuple[int, int]:
