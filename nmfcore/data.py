@@ -287,13 +287,16 @@ class Sparse(_Complete):
         self.indptr, self.indices, self.values = indptr, indices, values
         self.shape = shape
         self.dtype = values.dtype
+        self._turned: tuple[Array, Array, Array] | None = None  # arrays, not the object: see T
 
-    @cached_property
+    @property
     def T(self) -> Sparse:
-        arrays = (self.indptr, self.indices, self.values, self.values[:0])
-        indptr, indices, values, _ = sparse.transposed_rows(*arrays, self.shape[1])
-        flipped = Sparse(indptr, indices, values, self.shape[::-1])
-        flipped.__dict__["T"] = self
+        # Two objects that held each other would hold all of X twice until the garbage collector comes by.
+        if self._turned is None:
+            arrays = (self.indptr, self.indices, self.values, self.values[:0])
+            self._turned = sparse.transposed_rows(*arrays, self.shape[1])[:3]
+        flipped = Sparse(*self._turned, self.shape[::-1])
+        flipped._turned = self.indptr, self.indices, self.values
         return flipped
 
     def with_values(self, values: Array) -> Sparse:
@@ -418,12 +421,14 @@ class Observed:
         self.arrays = (indptr, indices, values, weights)
         self.shape = shape
         self.dtype = values.dtype
+        self._turned: tuple[Array, Array, Array, Array] | None = None  # as in Sparse
 
-    @cached_property
+    @property
     def T(self) -> Observed:
-        arrays = sparse.transposed_rows(*self.arrays, self.shape[1])
-        flipped = Observed(*arrays, self.shape[::-1], self.weight_shift)
-        flipped.__dict__["T"] = self
+        if self._turned is None:
+            self._turned = sparse.transposed_rows(*self.arrays, self.shape[1])
+        flipped = Observed(*self._turned, self.shape[::-1], self.weight_shift)
+        flipped._turned = self.arrays
         return flipped
 
     @property

@@ -1,5 +1,6 @@
 """Large sparse matrices: what reading one and fitting it adds to its memory, and that pieces leave no trace."""
 
+import gc
 import tracemalloc
 
 import numpy as np
@@ -76,6 +77,32 @@ def test_reading_and_fitting_add_no_more_than_copies_of_x(make, copies, monkeypa
     nmfcore.factorize(X[:500], 2, init="random", random_state=0, max_iter=2, tol=0.0)  # compiles
     factors = 8 * (M + N) * 2 * X.dtype.itemsize
     assert copies * X.nnz < added(X) < (copies + 0.5) * X.nnz + factors + 300_000
+
+
+@pytest.mark.filterwarnings("ignore::nmfcore.ConvergenceWarning")
+@pytest.mark.parametrize("options", [{}, {"missing_values": "unstored"}], ids=["sparse", "observed"])
+def test_a_fit_leaves_nothing_behind_for_the_garbage_collector(options):
+    X = counts(1000)
+    nmfcore.factorize(X, 2, init="random", random_state=0, max_iter=1, tol=0.0, **options)
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        f = nmfcore.factorize(X, 2, init="random", random_state=0, max_iter=1, tol=0.0, **options)
+        left = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert f.n_iter == 1
+    assert left < X.nnz  # a transpose would be twelve bytes for each of them
+
+
+def test_a_transpose_is_made_once_and_turned_back_into_the_same_arrays():
+    X = uneven()
+    there = Sparse(X.indptr.astype(np.int64), X.indices, X.data, X.shape)
+    assert there.T.values is there.T.values
+    assert there.T.T.values is there.values
+    np.testing.assert_array_equal(there.T.indices, X.tocsc().indices)
 
 
 def _wide(X):
