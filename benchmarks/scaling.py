@@ -7,7 +7,7 @@ import math
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -76,6 +76,7 @@ def size(most: float) -> None:
     for make in (_dense, _counts):
         entries, seconds = [], []
         for count in (int(c) for c in SIZES if c <= most):
+            X = None  # or the last one would be there while the next is made
             X = make(count)
             arrays = [getattr(X, name) for name in ("data", "indices", "indptr")] if hasattr(X, "nnz") else [X]
             megabytes = sum(a.nbytes for a in arrays) / 2**20
@@ -105,10 +106,19 @@ def _counts(entries: int) -> Any:
     rng = np.random.default_rng(0)
     m = entries // LENGTH
     indices = np.empty((m, LENGTH), np.int32)
-    for rows in np.array_split(np.arange(m), max(1, m // 10_000)):  # float64 of all would be larger than the matrix
-        indices[rows] = (np.arange(LENGTH) + rng.random((rows.size, LENGTH))) * (WORDS / LENGTH)
-    counts = 1.0 + rng.poisson(1.0, entries)
-    return scipy.sparse.csr_array((counts, indices.ravel(), np.arange(0, entries + 1, LENGTH)), shape=(m, WORDS))
+    for rows in _in_pieces(m):
+        indices[rows] = (np.arange(LENGTH) + rng.random((rows.stop - rows.start, LENGTH))) * (WORDS / LENGTH)
+    values = np.empty((m, LENGTH))
+    for rows in _in_pieces(m):
+        values[rows] = 1.0 + rng.poisson(1.0, (rows.stop - rows.start, LENGTH))
+    indptr = np.arange(0, entries + 1, LENGTH, dtype=np.int32)  # 64 bits here would make the indices 64 bits too
+    return scipy.sparse.csr_array((values.ravel(), indices.ravel(), indptr), shape=(m, WORDS))
+
+
+def _in_pieces(m: int) -> Iterator[slice]:
+    """Rows in pieces: what is drawn for all of them at once would be larger than the matrix."""
+    for start in range(0, m, 10_000):
+        yield slice(start, min(start + 10_000, m))
 
 
 def _cases() -> list[tuple[Case, Any]]:

@@ -24,7 +24,7 @@ import numpy as np
 from nmfcore._types import Array
 from nmfcore.kernels import dense, factors, observed, sparse
 from nmfcore.kernels._lanes import LANES
-from nmfcore.parallel import Slab, Team, slab_count
+from nmfcore.parallel import LEAST_SLABS, Slab, Team, slab_count
 
 Block = tuple[int, int, Array, Array]  # rows lo <= i < hi, C (hi - lo, r), G (1 or hi - lo, r, r)
 
@@ -56,6 +56,7 @@ MOST_WORK = 5e8  # flop of a slab all the same: some 20 to 50 milliseconds
 ALIGNED = 16  # where slabs are cut: a whole number of vector steps
 COLUMNS_AT_ONCE = 512  # of a dense X, times four running sums: 16 KiB, half of the first-level cache
 ROWS_COPIED = 2**17  # numbers: rows of a transpose, or with their zeros, are copied so many at a time: 1 MiB
+ENTRIES_AT_ONCE = 2**18  # of a sparse X, where an operation makes arrays as long as what it goes through: 2 MiB each
 CACHE_LINE = 64  # bytes: a row of a factor that begins with one is gathered in fewer
 GRAMS_AT_ONCE = 2**16  # numbers in a block of rows' own Gram matrices: half a MiB, in the second-level cache
 
@@ -288,13 +289,16 @@ class Sparse(_Complete):
         self.indptr, self.indices, self.values = indptr, indices, values
         self.shape = shape
         self.dtype = values.dtype
+        self._turned: tuple[Array, Array, Array] | None = None  # arrays, not the object: see T
 
-    @cached_property
+    @property
     def T(self) -> Sparse:
-        arrays = (self.indptr, self.indices, self.values, self.values[:0])
-        indptr, indices, values, _ = sparse.transposed_rows(*arrays, self.shape[1])
-        flipped = Sparse(indptr, indices, values, self.shape[::-1])
-        flipped.__dict__["T"] = self
+        # Two objects that held each other would hold all of X twice until the garbage collector comes by.
+        if self._turned is None:
+            arrays = (self.indptr, self.indices, self.values, self.values[:0])
+            self._turned = sparse.transposed_rows(*arrays, self.shape[1])[:3]
+        flipped = Sparse(*self._turned, self.shape[::-1])
+        flipped._turned = self.indptr, self.indices, self.values
         return flipped
 
     def with_values(self, values: Array) -> Sparse:
@@ -309,10 +313,7 @@ class Sparse(_Complete):
 
     @property
     def mean(self) -> Any:
-        # SciPy's way: each entry is divided, rows are summed one by one, then their sums.
-        rows = np.repeat(np.arange(self.shape[0]), np.diff(self.indptr))
-        shares = self.values * (1.0 / self.n_entries)
-        return np.bincount(rows, weights=shares, minlength=self.shape[0]).astype(self.dtype).sum()
+        return _sum_of_shares(self.values, 1.0 / self.n_entries)
 
     @cached_property
     def sum_squares(self) -> float:
@@ -322,7 +323,9 @@ class Sparse(_Complete):
         return 2.0 * self.values.size * r
 
     def slabs(self, r: int, moving: float = 0.0) -> list[Slab]:
-        return _cut_by_entries(self.indptr, slab_count(self.work(r) + moving, self.shape[0]))
+        work = self.work(r) + moving
+        most = max(LEAST_SLABS, int(work / MOST_WORK))  # each slab brings all of a large factor near once more
+        return _cut_by_entries(self.indptr, min(slab_count(work, self.shape[0]), most))
 
     def normal(self, B: Array) -> SharedGram:
         product = partial(sparse.rows_times, self.indptr, self.indices, self.values, B)
@@ -370,7 +373,7 @@ class RowGrams:
 
     def __init__(self, data: Observed, B: Array, shift: Array | None) -> None:
         self.r = B.shape[1]
-        self.entries = Entries(*data.weighted, _widened(B, shift), shift is not None, data.turned)
+        self.entries = Entries(*data.weighted, _widened(B, shift), shift is not None, data.backwards)
 
     def blocks(self, lo: int, hi: int) -> Iterator[Block]:
         """``(lo, hi, C, G)`` of as many rows as fit the cache; the arrays are used again for the next block."""
@@ -400,7 +403,8 @@ class Observed:
     """The observed entries of a matrix in compressed rows; what is not stored is missing and never read.
 
     ``weights`` is empty when every observed entry counts once, else one positive number per entry, which was
-    divided by ``2**weight_shift``. ``turned`` tells a transpose: the steps of its rows may run the other way.
+    divided by ``2**weight_shift``. ``backwards`` tells a transpose: the steps
+    of its rows may run the other way.
     """
 
     def __init__(
@@ -411,19 +415,21 @@ class Observed:
         weights: Array,
         shape: tuple[int, int],
         weight_shift: int = 0,
-        turned: bool = False,
+        backwards: bool = False,
     ) -> None:
-        self.weight_shift, self.turned = weight_shift, turned
+        self.weight_shift, self.backwards = weight_shift, backwards
         self.by_entries = True
         self.arrays = (indptr, indices, values, weights)
         self.shape = shape
         self.dtype = values.dtype
+        self._turned: tuple[Array, Array, Array, Array] | None = None  # as in Sparse
 
-    @cached_property
+    @property
     def T(self) -> Observed:
-        arrays = sparse.transposed_rows(*self.arrays, self.shape[1])
-        flipped = Observed(*arrays, self.shape[::-1], self.weight_shift, not self.turned)
-        flipped.__dict__["T"] = self
+        if self._turned is None:
+            self._turned = sparse.transposed_rows(*self.arrays, self.shape[1])
+        flipped = Observed(*self._turned, self.shape[::-1], self.weight_shift, not self.backwards)
+        flipped._turned = self.arrays
         return flipped
 
     @property
@@ -460,19 +466,19 @@ class Observed:
 
     def with_values(self, values: Array) -> Observed:
         indptr, indices, _, weights = self.arrays
-        return Observed(indptr, indices, values, weights, self.shape, self.weight_shift, self.turned)
+        return Observed(indptr, indices, values, weights, self.shape, self.weight_shift, self.backwards)
 
     def some_rows(self, rows: Array) -> Observed:
         indptr, indices, values, weights = self.arrays
         indptr, origin = entries_of(indptr, rows)
         weights = weights[origin] if weights.size else weights
         shape = (rows.size, self.shape[1])
-        return Observed(indptr, indices[origin], values[origin], weights, shape, self.weight_shift, self.turned)
+        return Observed(indptr, indices[origin], values[origin], weights, shape, self.weight_shift, self.backwards)
 
     def astype(self, dtype: np.dtype[Any]) -> Observed:
         indptr, indices, *numbers = self.arrays
         values, weights = (numbers_.astype(dtype, copy=False) for numbers_ in numbers)
-        return Observed(indptr, indices, values, weights, self.shape, self.weight_shift, self.turned)
+        return Observed(indptr, indices, values, weights, self.shape, self.weight_shift, self.backwards)
 
     @property
     def mean(self) -> Any:
@@ -539,6 +545,14 @@ def _widened(B: Array, shift: Array | None) -> Array:
     if shift is not None:
         out[:, r] = shift
     return out
+
+
+def _sum_of_shares(values: Array, share: float) -> Any:
+    """``(values * share).sum()``, SciPy's mean: the same bits, from the halves that NumPy's pairwise sum is made of."""
+    if values.size <= ENTRIES_AT_ONCE:
+        return (values * share).sum()
+    half = values.size // 2 // 8 * 8
+    return _sum_of_shares(values[:half], share) + _sum_of_shares(values[half:], share)
 
 
 def _place(p: int, n: int) -> tuple[int, int]:

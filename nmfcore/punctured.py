@@ -171,6 +171,7 @@ class Punctured:
     def __init__(self, dense: Dense, missing: tuple[Array, Array]) -> None:
         self.dense, self.missing = dense, missing
         self.shape, self.dtype = dense.shape, dense.dtype
+        self._turned: tuple[Array, Array] | None = None  # arrays, not the object: the two would hold each other
 
     @classmethod
     def of(cls, X: Array, observed: Array) -> Punctured:
@@ -179,12 +180,13 @@ class Punctured:
         counts = np.bincount(rows, minlength=X.shape[0])
         return cls(Dense(X), (np.concatenate(([0], np.cumsum(counts))), columns.astype(np.int32)))
 
-    @cached_property
+    @property
     def T(self) -> Punctured:
-        nothing = np.zeros(self.missing[1].size, self.dtype)
-        indptr, indices, _, _ = sparse.transposed_rows(*self.missing, nothing, nothing[:0], self.shape[1])
-        flipped = Punctured(self.dense.T, (indptr, indices))
-        flipped.__dict__["T"] = self
+        if self._turned is None:
+            nothing = np.zeros(self.missing[1].size, self.dtype)
+            self._turned = sparse.transposed_rows(*self.missing, nothing, nothing[:0], self.shape[1])[:2]
+        flipped = Punctured(self.dense.T, self._turned)
+        flipped._turned = self.missing
         return flipped
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from nmfcore._types import Array
 from nmfcore.kernels import sparse as sparse_kernels
 
 LOSSES = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
+SORTED_AT_ONCE = 2**20  # entries of a sparse matrix, or as many as it has columns
 AS_GOOD_AS = 1e-6  # so near to one of these the general formula, divided by β (β - 1), has lost its digits
 
 
@@ -275,35 +276,55 @@ def _from_coordinates(X: Any, m: int, n: int, name: str, dtype: np.dtype[Any] | 
         _check_range(indices, size, f"{name}.{axis}")
     if values.dtype.kind not in "biuf":
         raise TypeError(f"{name} holds {values.dtype}; a matrix of real numbers is needed.")
-    order = np.argsort(rows, kind="stable")
-    indptr = np.concatenate(([0], np.cumsum(np.bincount(rows, minlength=m)))).astype(np.int64)
-    return indptr, _index_array(columns[order], (m, n)), as_float(values[order], dtype)
+    rows, columns, values = _index_array(rows, (m, n)), _index_array(columns, (m, n)), as_float(values, dtype)
+    return sparse_kernels.by_rows(rows, columns, values, m)
 
 
 def _canonical(
     indptr: Array, indices: Array, values: Array, n: int, name: str, duplicates: str
 ) -> tuple[Array, Array, Array]:
     """Columns rising within each row, each at most once."""
-    m = indptr.size - 1
     if sparse_kernels.columns_rise(indptr, indices):
         return indptr, indices, values
-    for size in (n, m):  # transposing twice is a counting sort by row and column that keeps the order of duplicates
-        indptr, indices, values, _ = sparse_kernels.transposed_rows(indptr, indices, values, values[:0], size)
-    rows = np.repeat(np.arange(m), np.diff(indptr))
-    first = np.ones(indices.size, bool)
-    first[1:] = (rows[1:] != rows[:-1]) | (indices[1:] != indices[:-1])
-    if not first.all():
-        if duplicates == "error":
+    starts, kept, sums = np.zeros_like(indptr), np.empty_like(indices), np.empty_like(values)
+    stored, twice = 0, ""
+    for lo, hi in _blocks(indptr, max(SORTED_AT_ONCE, n)):  # only what is returned grows with the entries
+        rows, columns, numbers = _in_order(indptr, indices, values, n, lo, hi)
+        first = np.ones(columns.size, bool)
+        first[1:] = (rows[1:] != rows[:-1]) | (columns[1:] != columns[:-1])
+        if not (twice or first.all()):
             p = int(np.argmin(first))
-            raise ValueError(
-                f"{name}[{rows[p]}, {indices[p]}] is stored {1 + int(np.argmax(first[p:]) or first[p:].size)} times "
-                f"({indices.size - int(first.sum())} such entries in all); one value per observed entry is needed. "
-                "Keep the last or the mean, for example with nmfcore.Ratings.from_triplets(..., duplicates='last')."
-            )
-        values = np.add.reduceat(values, np.flatnonzero(first))
-        rows, indices = rows[first], indices[first]
-        indptr = np.concatenate(([0], np.cumsum(np.bincount(rows, minlength=m)))).astype(np.int64)
-    return indptr, indices, values
+            times = 1 + int(np.argmax(first[p:]) or first[p:].size)
+            twice = f"{name}[{rows[p]}, {columns[p]}] is stored {times} times"
+        places = np.flatnonzero(first)
+        part = slice(stored, stored + places.size)
+        kept[part], sums[part] = columns[places], np.add.reduceat(numbers, places)
+        starts[lo + 1 : hi + 1] = np.bincount(rows[places] - lo, minlength=hi - lo)
+        stored += places.size
+    if twice and duplicates == "error":
+        raise ValueError(
+            f"{twice} ({indices.size - stored} such entries in all); one value per observed entry is needed. "
+            "Keep the last or the mean, for example with nmfcore.Ratings.from_triplets(..., duplicates='last')."
+        )
+    return np.cumsum(starts), kept[:stored], sums[:stored]
+
+
+def _in_order(indptr: Array, indices: Array, values: Array, n: int, lo: int, hi: int) -> tuple[Array, Array, Array]:
+    """Some rows, sorted by column: the row, the column and the value of each entry."""
+    part = slice(indptr[lo], indptr[hi])
+    block = indptr[lo : hi + 1] - indptr[lo], indices[part], values[part], values[:0]
+    for size in (n, hi - lo):  # transposing twice is a counting sort by row and column that keeps duplicates in order
+        block = sparse_kernels.transposed_rows(*block, size)
+    return np.repeat(np.arange(lo, hi), np.diff(block[0])), block[1], block[2]
+
+
+def _blocks(indptr: Array, entries: int) -> Iterator[tuple[int, int]]:
+    """Rows in blocks of about so many stored entries, or of one row that has more."""
+    m, lo = indptr.size - 1, 0
+    while lo < m:
+        hi = max(lo + 1, int(np.searchsorted(indptr, indptr[lo] + entries, side="right")) - 1)
+        yield lo, hi
+        lo = hi
 
 
 def row_of(indptr: Array, p: int) -> int:

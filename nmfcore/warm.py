@@ -7,7 +7,7 @@ import numpy as np
 from nmfcore import losses, validation
 from nmfcore._types import Array
 from nmfcore.data import Data, Dense, Observed, Sparse
-from nmfcore.kernels.sparse import columns_rise
+from nmfcore.kernels.sparse import by_rows, columns_rise
 from nmfcore.parallel import Team
 from nmfcore.punctured import Punctured
 from nmfcore.ratings import Ratings, evaluation, ranking
@@ -64,6 +64,7 @@ def _of_every_kind(dtype: np.dtype[np.floating]) -> tuple[Data, ...]:
     columns = np.tile(np.arange(SHAPE[1], dtype=np.int32), SHAPE[0])
     stored = rows, columns, X.reshape(-1)
     columns_rise(rows, columns)
+    by_rows(columns, columns, X.reshape(-1), SHAPE[1])
     punctured = Punctured.of(X, X > 1.0)
     return Dense(X), Sparse(*stored, SHAPE), Observed(*stored, np.empty(0, dtype), SHAPE), punctured
 

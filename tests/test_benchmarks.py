@@ -27,6 +27,7 @@ from benchmarks import (
     ratings_report,
     ratings_scaling,
     report,
+    scaling,
 )
 from nmfcore import reference
 
@@ -394,6 +395,31 @@ def test_ratings_by_the_million_on_a_small_scale(tmp_path, capsys):
     assert "failed" not in said
     assert "GB of the whole process" in said
     assert list(tmp_path.iterdir()) == []
+
+
+def test_counts_are_made_in_pieces_that_leave_no_trace():
+    """With 32-bit indices, so that 2e8 entries take 2.4 GB, and a transpose as much again."""
+    m = 25_000  # pieces have 10,000 rows
+    X = scaling._counts(m * scaling.LENGTH)
+    rng = np.random.default_rng(0)
+    stretch = scaling.WORDS // scaling.LENGTH
+    columns = np.floor((np.arange(scaling.LENGTH) + rng.random((m, scaling.LENGTH))) * stretch)
+    np.testing.assert_array_equal(X.indices, columns.ravel())
+    np.testing.assert_array_equal(X.data, 1 + rng.poisson(1.0, X.nnz))
+    np.testing.assert_array_equal(np.diff(X.indptr), scaling.LENGTH)
+    assert X.indices.dtype == X.indptr.dtype == np.int32
+
+
+@pytest.mark.filterwarnings("ignore::nmfcore.ConvergenceWarning")
+def test_growth_on_a_small_scale(monkeypatch, capsys):
+    monkeypatch.setattr(scaling, "SIZES", (1e5, 3e5, 1e6))
+    scaling.size(3e5)
+    said = capsys.readouterr().out
+    assert said.count("seconds grow with entries to the power") == 2
+    assert [line.split()[0] for line in said.splitlines() if line.endswith(("dense", "counts"))] == [
+        "100000",
+        "300000",
+    ] * 2
 
 
 def test_ratings_of_several_races_put_together() -> None:

@@ -46,17 +46,21 @@ def sum_of_squares(values: Array) -> float:
     return total
 
 
-@kernel
 def extrapolate(A: Array, last: Array, momentum: float, floor: float) -> Array:
     """``Y = max(floor·A, A + momentum (A - last))``: the step from ``last`` to ``A`` carried on, still feasible."""
+    Y = np.empty_like(A)  # NumPy's memory comes in large pages, a kernel's does not
+    _extrapolate(A, last, momentum, floor, Y)
+    return Y
+
+
+@kernel
+def _extrapolate(A: Array, last: Array, momentum: float, floor: float, Y: Array) -> None:
     m, r = A.shape
-    Y = np.empty_like(A)
     for i in range(m):
         for t in range(r):
             low = floor * A[i, t]
             y = A[i, t] + momentum * (A[i, t] - last[i, t])
             Y[i, t] = y if y > low else low
-    return Y
 
 
 @kernel

@@ -57,23 +57,38 @@ def columns_rise(indptr: Array, indices: Array) -> bool:
     return True
 
 
-@kernel
 def transposed_rows(
     indptr: Array, indices: Array, values: Array, weights: Array, n_columns: int
 ) -> tuple[Array, Array, Array, Array]:
-    """Counting sort by column: ``indptr``, ``indices``, values and weights (where there are any) of the transpose."""
-    m = indptr.size - 1
-    nnz = indices.size
+    """Counting sort by column: ``indptr``, ``indices``, values and weights (where there are any) of the transpose.
+
+    The arrays are NumPy's, not the kernel's: NumPy asks the system for large pages, without which a product with a
+    large transpose spends most of its time on looking pages up.
+    """
     starts = np.zeros(n_columns + 1, np.int64)
-    for p in range(nnz):
+    moved = np.empty(indices.size, indices.dtype), np.empty_like(values), np.empty_like(weights)
+    _sort_by_column(indptr, indices, values, weights, starts, *moved)
+    return starts, *moved
+
+
+@kernel
+def _sort_by_column(
+    indptr: Array,
+    indices: Array,
+    values: Array,
+    weights: Array,
+    starts: Array,
+    rows: Array,
+    moved: Array,
+    moved_weights: Array,
+) -> None:
+    """Fill the arrays of the transpose; ``starts`` comes as zeros."""
+    for p in range(indices.size):
         starts[indices[p] + 1] += 1
-    for j in range(n_columns):
+    for j in range(starts.size - 1):
         starts[j + 1] += starts[j]
     fill = starts[:-1].copy()
-    rows = np.empty(nnz, indices.dtype)
-    moved = np.empty_like(values)
-    moved_weights = np.empty_like(weights)
-    for i in range(m):
+    for i in range(indptr.size - 1):
         for p in range(indptr[i], indptr[i + 1]):
             q = fill[indices[p]]
             fill[indices[p]] = q + 1
@@ -81,7 +96,28 @@ def transposed_rows(
             moved[q] = values[p]
             if weights.size:
                 moved_weights[q] = weights[p]
-    return starts, rows, moved, moved_weights
+
+
+def by_rows(rows: Array, columns: Array, values: Array, m: int) -> tuple[Array, Array, Array]:
+    """Counting sort of coordinates by row, which keeps the order within each: ``indptr``, ``indices`` and values."""
+    indptr, indices, moved = np.zeros(m + 1, np.int64), np.empty_like(columns), np.empty_like(values)
+    _sort_by_row(rows, columns, values, indptr, indices, moved)
+    return indptr, indices, moved
+
+
+@kernel
+def _sort_by_row(rows: Array, columns: Array, values: Array, indptr: Array, indices: Array, moved: Array) -> None:
+    """Fill the compressed rows; ``indptr`` comes as zeros."""
+    for p in range(rows.size):
+        indptr[rows[p] + 1] += 1
+    for i in range(indptr.size - 1):
+        indptr[i + 1] += indptr[i]
+    fill = indptr[:-1].copy()
+    for p in range(rows.size):
+        q = fill[rows[p]]
+        fill[rows[p]] = q + 1
+        indices[q] = columns[p]
+        moved[q] = values[p]
 
 
 @kernel
