@@ -237,7 +237,7 @@ def solve(
             account.fall(gain, W, Ht)
             rho_H, exact = plan.T.step(data.T, Ht, W, most=0).before, True
             carry_W, carry_H = Carry(plan), Carry(plan)
-        elif plan.solver.extrapolate and (not exact or (plan.steady and account.measures)) and n_iter < stop.max_iter:
+        elif plan.solver.extrapolate and (not exact or (plan.steady and account.measures)):
             Ht, exact = carry_H.on(plain_H), False
 
 
