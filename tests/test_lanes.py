@@ -262,3 +262,28 @@ def test_lines(dtype: Any, r: int) -> None:
         _plain.outer_lines(u, L, n, r, G_expected)
         lower = np.tril_indices(r)
         np.testing.assert_allclose(G[lower], G_expected[lower], RTOL[dtype])
+
+
+@njit
+def add_four_steps(*args: Any) -> None:
+    _panels.add_four_steps(*args)
+
+
+@njit
+def add_step(*args: Any) -> None:
+    _panels.add_step(*args)
+
+
+@pytest.mark.parametrize("r", [1, 4, 5, 11])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_steps_of_a_tile(dtype: Any, r: int) -> None:
+    rng = np.random.default_rng(r)
+    lanes = 3 * _panels.LINE // np.dtype(dtype).itemsize
+    steps, hessian = rng.random((4, lanes)).astype(dtype), rng.random((r, r)).astype(dtype)
+    for compiled, plain, t in ((add_four_steps, _plain.add_four_steps, r - 4), (add_step, _plain.add_step, r - 1)):
+        if t < 0:
+            continue
+        g, expected = np.ones((2, r, lanes), dtype)
+        compiled(steps, hessian, t, g)
+        plain(steps, hessian, t, expected)
+        np.testing.assert_allclose(g, expected, RTOL[dtype])

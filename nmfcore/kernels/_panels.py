@@ -145,6 +145,55 @@ def _columns_panel(height: int) -> Any:
     return columns_panel
 
 
+def _steps(count: int) -> Any:
+    def add_steps(typing: Any, steps: Any, hessian: Any, t: Any, g: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            steps, hessian, t, g = zip(signature.args, values, strict=True)
+            number, word, lanes = context.get_data_type(g[0].dtype), t[1].type, _lanes(g[0])
+            vector, align = ir.VectorType(number, lanes), g[0].dtype.bitwidth // 8
+            r, width = cgutils.unpack_tuple(builder, context.make_array(g[0])(context, builder, g[1]).shape)
+
+            def lines(s: Any, together: int) -> None:
+                h = [
+                    [
+                        _splat(
+                            builder,
+                            builder.load(
+                                _at(
+                                    context,
+                                    builder,
+                                    hessian,
+                                    builder.add(t[1], word(i)),
+                                    builder.add(s, word(k)),
+                                )
+                            ),
+                            lanes,
+                        )
+                        for i in range(count)
+                    ]
+                    for k in range(together)
+                ]
+                with cgutils.for_range_slice(builder, word(0), width, word(lanes), word) as (q, _):
+                    d = [_load(builder, _at(context, builder, steps, word(i), q), vector, align) for i in range(count)]
+                    for k in range(together):
+                        place = _at(context, builder, g, builder.add(s, word(k)), q)
+                        total = _load(builder, place, vector, align)
+                        for i in range(count):
+                            total = _fma(builder, d[i], h[k][i], total)
+                        _store(builder, total, place, align)
+
+            whole = builder.and_(r, word(-4))
+            with cgutils.for_range_slice(builder, word(0), whole, word(4), word) as (s, _):
+                lines(s, 4)
+            with cgutils.for_range_slice(builder, whole, r, word(1), word) as (s, _):
+                lines(s, 1)
+            return context.get_dummy_value()
+
+        return types.void(steps, hessian, types.intp, g), generate
+
+    return add_steps
+
+
 def _prefetch(typing: Any, X: Any, i: Any, j: Any) -> Any:
     """Ask for the cache line of ``X[i, j]``."""
 
@@ -164,3 +213,5 @@ rows_panel: Any = compiled(_rows_panel(2), _plain.rows_panel)
 rows_panel_narrow: Any = compiled(_rows_panel(1), _plain.rows_panel)
 columns_panel: Any = compiled(_columns_panel(HEIGHT), _plain.columns_panel)
 columns_panel_low: Any = compiled(_columns_panel(HEIGHT // 2), _plain.columns_panel)
+add_four_steps: Any = compiled(_steps(4), _plain.add_four_steps)
+add_step: Any = compiled(_steps(1), _plain.add_step)

@@ -139,3 +139,13 @@ def outer_lines(w: Array, L: Array, n: int, r: int, G: Array) -> None:
     """``G[s, t] += Σ_q w[q] L[q, s] L[q, t]`` for ``t <= s < r`` (and more), ``q < n``, a multiple of two."""
     width = min(L.shape[1], *G.shape)
     G[:width, :width] += L[:n, :width].T @ (w[:n, None] * L[:n, :width])
+
+
+def add_four_steps(steps: Array, hessian: Array, t: int, g: Array) -> None:
+    """What steps (4, lanes) along the coordinates ``t`` to ``t + 3`` do to the gradient (r, lanes)."""
+    g += hessian[t : t + 4].T @ steps[:4]
+
+
+def add_step(steps: Array, hessian: Array, t: int, g: Array) -> None:
+    """What the first of some steps does to it, along ``t``."""
+    g += hessian[t, :, None] * steps[:1]

@@ -48,6 +48,7 @@ from nmfcore._types import Array
 from nmfcore.data import Data, Entries, Rows
 from nmfcore.kernels import divergence, observed
 from nmfcore.kernels._jit import kernel
+from nmfcore.kernels._panels import add_four_steps, add_step
 from nmfcore.solvers.base import Penalty, check_flag
 
 TILE_LINES = 16  # cache lines of one coordinate of the rows that move together; shorter loops hardly get going
@@ -243,15 +244,17 @@ def _sweep_tiles(
             a[:] = zero
             g[:] = zero
         inner = 0.0
+        given, pulls = A[start : start + width].reshape(-1), C[start : start + width].reshape(-1)
+        for q in range(given.size):
+            inner -= np.float64(given[q]) * np.float64(pulls[q])
         for k in range(width):
             for t in range(r):
-                a[t, k] = A[start + k, t]
-                g[t, k] = l1 - C[start + k, t]
-                inner -= np.float64(A[start + k, t]) * np.float64(C[start + k, t])
+                a[t, k] = given[k * r + t]
+                g[t, k] = l1 - pulls[k * r + t]
         for t in range(0, r - 3, 4):
-            _add_four(a[t : t + 4], hessian, t, g)
+            add_four_steps(a[t : t + 4], hessian, t, g)
         for t in range(fours, r):
-            _add_one(a[t], hessian, t, g)
+            add_step(a[t : t + 1], hessian, t, g)
         for t in range(r):
             for k in range(width):
                 a_tk = np.float64(a[t, k])
@@ -263,10 +266,10 @@ def _sweep_tiles(
             fell = 0.0
             for t in range(0, r - 3, 4):
                 fell += _move_four(a, g, hessian, inverse, t, steps)
-                _add_four(steps, hessian, t, g)
+                add_four_steps(steps, hessian, t, g)
             for t in range(fours, r):
                 fell += _move_one(a, g, hessian, inverse, t, steps[0])
-                _add_one(steps[0], hessian, t, g)
+                add_step(steps, hessian, t, g)
             tally[2 * r] += fell
             if sweep == 0:
                 first = fell
@@ -341,40 +344,6 @@ def _move_four(a: Array, g: Array, hessian: Array, inverse: Array, t: int, steps
         fell -= d0 * (g0 + half * h0 * d0) + d1 * (g1 + half * h1 * d1)
         fell -= d2 * (g2 + half * h2 * d2) + d3 * (g3 + half * h3 * d3)
     return np.float64(fell)
-
-
-@kernel
-def _add_one(step: Array, hessian: Array, t: int, g: Array) -> None:
-    """What a step along the coordinate ``t`` does to the gradient."""
-    for s in range(g.shape[0]):
-        h = hessian[t, s]
-        for k in range(step.size):
-            g[s, k] += step[k] * h
-
-
-@kernel
-def _add_four(steps: Array, hessian: Array, t: int, g: Array) -> None:
-    """What steps along ``t`` to ``t + 3`` do to the gradient: each number of it is loaded and stored once for four."""
-    r, lanes = g.shape
-    t1, t2, t3 = t + 1, t + 2, t + 3
-    s0, s1, s2, s3 = steps[0], steps[1], steps[2], steps[3]
-    for s in range(0, r - 3, 4):
-        g0, g1, g2, g3 = g[s], g[s + 1], g[s + 2], g[s + 3]
-        h00, h01, h02, h03 = hessian[t, s], hessian[t, s + 1], hessian[t, s + 2], hessian[t, s + 3]
-        h10, h11, h12, h13 = hessian[t1, s], hessian[t1, s + 1], hessian[t1, s + 2], hessian[t1, s + 3]
-        h20, h21, h22, h23 = hessian[t2, s], hessian[t2, s + 1], hessian[t2, s + 2], hessian[t2, s + 3]
-        h30, h31, h32, h33 = hessian[t3, s], hessian[t3, s + 1], hessian[t3, s + 2], hessian[t3, s + 3]
-        for k in range(lanes):
-            d0, d1, d2, d3 = s0[k], s1[k], s2[k], s3[k]
-            g0[k] += d0 * h00 + d1 * h10 + d2 * h20 + d3 * h30
-            g1[k] += d0 * h01 + d1 * h11 + d2 * h21 + d3 * h31
-            g2[k] += d0 * h02 + d1 * h12 + d2 * h22 + d3 * h32
-            g3[k] += d0 * h03 + d1 * h13 + d2 * h23 + d3 * h33
-    for s in range(r // 4 * 4, r):
-        g0 = g[s]
-        h0, h1, h2, h3 = hessian[t, s], hessian[t1, s], hessian[t2, s], hessian[t3, s]
-        for k in range(lanes):
-            g0[k] += s0[k] * h0 + s1[k] * h1 + s2[k] * h2 + s3[k] * h3
 
 
 @kernel
