@@ -24,6 +24,7 @@ TRAJECTORY = (1, 2, 3, 5, 8, 12, 20, 30, 50, 80, 120, 200)
 ONCE = 20.0  # seconds: a peer's call that took longer is not repeated; what is cold about it no longer shows
 REPEAT_FOR = 1.0  # seconds of warm calls, at least one and at most MOST_REPEATS
 MOST_REPEATS = 7
+PAUSE = 0.2  # seconds before a call: the threads of OpenBLAS, which the judge uses, spin for a while when they are done
 
 
 def save(X: Any, folder: Path) -> None:
@@ -123,6 +124,7 @@ class Call:
 
     def __call__(self, n_iter: int | None = None) -> tuple[float, Answer]:
         W, H = (None, None) if self.start is None else (A.copy() for A in self.start)
+        time.sleep(PAUSE)
         began = time.perf_counter()
         answer = self.contender.run(self.problem, W, H, n_iter, **self.limits)
         return time.perf_counter() - began, answer
