@@ -79,7 +79,9 @@ class HALS:
         its model, at most 10), and lets the components be brought to their best scales in between; the first
         ten iterations of an X of few entries make one sweep. What a
         sparse X stores is cheaper to go through than a dense X, so the same matrix may get other sweeps, and end
-        in another minimum, as the other storage.
+        in another minimum, as the other storage. Where entries are missing, coordinates are gone through in blocks
+        of sixteen, so often each, and unless ``sweeps`` is 1, H begins with the last block
+        (:mod:`nmfcore.kernels.observed`).
     extrapolate : bool or float
         Carry each step of W on (Nesterov); a step that would raise the objective is replaced by a plain one. A number
         between 0 and 1: by this share of the step every time, and where entries are missing the steps of H too.
