@@ -86,6 +86,8 @@ def _outer(height: int) -> Any:
         out: Any,
         i: Any,
     ) -> Any:
+        """``out[i, k] += Σ ω b_{s+k} b_{t:t+16}`` for ``k < height``, and in lines 16 and 17 ``Σ ω e b_{t:t+16}``."""
+
         def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             B, indices, first, n, s, t, weights, step, E, o, out, i = zip(signature.args, values, strict=True)
             first, n, s, t, step, o, i = (number[1] for number in (first, n, s, t, step, o, i))
