@@ -11,6 +11,7 @@ import scipy.sparse as sp
 
 import nmfcore
 from nmfcore import reference
+from nmfcore.kernels import observed
 from nmfcore.solvers import HALS, MU
 
 SOLVERS = {
@@ -203,7 +204,8 @@ def weighted_hals(X, weights, W, H, n_iter):
         for A, B, Y, O in ((W, Ht, X, weights), (Ht, W, X.T, weights.T)):
             for t in range(A.shape[1]):
                 gradient = (O * (A @ B.T - Y)) @ B[:, t]
-                A[:, t] = np.maximum(0, A[:, t] - gradient / (O @ B[:, t] ** 2))
+                curvature = np.maximum(O @ B[:, t] ** 2, 1e-200)
+                A[:, t] = np.maximum(0, A[:, t] - gradient / curvature)
     return W, Ht.T
 
 
@@ -250,6 +252,27 @@ def test_equal_weights_change_the_objective_only(solver):
     f, g = (fit(X, 3, solver, W=W, H=H, weights=k * mask) for k in (1.0, 3.0))
     np.testing.assert_allclose(g.W, f.W, rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(g.history.objective, 3 * f.history.objective, rtol=1e-11)
+
+
+@pytest.mark.parametrize("r", [3, 18, 40])
+@pytest.mark.parametrize("turned", [False, True])
+def test_rows_too_long_for_the_cache(r, turned):
+    """What is summed up in one pass is what is gone through block by block, or entry by entry."""
+    m = 2 * observed.ROOM + 700
+    X, mask, W, H = problem(m, 30, r)
+    weights = np.random.default_rng(1).uniform(0.1, 5, X.shape) * mask
+    assert (mask.sum(axis=0) > observed.ROOM).all()
+    given = (X.T, weights.T, H.T, W.T) if turned else (X, weights, W, H)
+    X, weights, W, H = (np.ascontiguousarray(a) for a in given)
+    f = fit(X, r, HALS(sweeps=1, extrapolate=False), 3, W=W, H=H, weights=weights)
+    for ours, theirs in zip(f, weighted_hals(X, weights, W, H, 3), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-11 * theirs.max())
+    for max_iter in (0, 4):
+        f = fit(X, r, HALS(), max_iter, W=W, H=H, mask=weights > 0)
+        assert f.objective == pytest.approx(reference.objective(X, f.W, f.H, mask=weights > 0), rel=1e-10)
+        assert f.kkt == pytest.approx(reference.kkt(X, f.W, f.H, mask=weights > 0), rel=1e-6)
+    single = fit(X.astype(np.float32), r, HALS(), 4, W=W, H=H, mask=weights > 0)
+    assert single.objective == pytest.approx(f.objective, rel=1e-3)
 
 
 @pytest.mark.parametrize("solver", ["hals", "mu"])
