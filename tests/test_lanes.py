@@ -59,6 +59,30 @@ def entries(n: int, dtype: Any, weighted: bool) -> tuple[Any, ...]:
     return B, indices, weights, rng.standard_normal((2, n + 9)).astype(dtype)
 
 
+@njit
+def gathered(*args: Any) -> None:
+    _panels.prefetch_entries(args[0], args[2])  # asks, and does nothing else, beyond the last entry too
+    _panels.add_gathered(*args)
+
+
+@pytest.mark.parametrize("r", [1, 3, 8, 10, 16, 20, 31, 33, 65, 130])
+@pytest.mark.parametrize("n", LENGTHS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gathered_rows_are_added_up(dtype: Any, n: int, r: int) -> None:
+    rng = np.random.default_rng(n)
+    B, x = rng.random((40, r)).astype(dtype), rng.random(n + 2).astype(dtype)
+    for kind in (np.int32, np.int64):
+        indices = rng.integers(0, 40, n + 2).astype(kind)
+        out, expected = np.ones((2, 3, r), dtype)
+        gathered(x, indices, 2, n + 2, B, out, 1)
+        _plain.add_gathered(x, indices, 2, n + 2, B, expected, 1)
+        np.testing.assert_allclose(out, expected, RTOL[dtype])
+        np.testing.assert_array_equal(expected[::2], 1)
+        np.testing.assert_allclose(
+            expected[1], 1 + sum(a * B[j] for a, j in zip(x[2:], indices[2:], strict=True)), 1e-5
+        )
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("n", LENGTHS)
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -11,10 +11,13 @@ from llvmlite import ir
 from numba.core import types
 
 from nmfcore.kernels import _plain
-from nmfcore.kernels._lanes import _at, _fma
+from nmfcore.kernels._lanes import _at, _fma, _row
 from nmfcore.kernels._vector import BYTES, REGISTERS, WORD, _load, _store, cgutils, compiled
 
 LINE = BYTES  # bytes of a vector
+CACHE_LINE = 64  # bytes
+AHEAD = 8  # entries until a row of B that is asked for is needed
+ENTRIES = 64  # of a row, that are asked for at once
 HEIGHT = REGISTERS // 2  # rows of X, or components, at a time; with two vectors of each
 
 
@@ -194,21 +197,110 @@ def _steps(count: int) -> Any:
     return add_steps
 
 
+def _ask(builder: Any, pointer: Any) -> None:
+    """Have a cache line brought near; where there is no such memory, nothing happens."""
+    given = [builder.bitcast(pointer, ir.IntType(8).as_pointer()), WORD(0), WORD(3), WORD(1)]
+    kind = ir.FunctionType(ir.VoidType(), [a.type for a in given])
+    builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0"), given)
+
+
 def _prefetch(typing: Any, X: Any, i: Any, j: Any) -> Any:
     """Ask for the cache line of ``X[i, j]``."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         X, i, j = zip(signature.args, values, strict=True)
-        pointer = builder.bitcast(_at(context, builder, X, i[1], j[1]), ir.IntType(8).as_pointer())
-        given = [pointer, WORD(0), WORD(3), WORD(1)]
-        kind = ir.FunctionType(ir.VoidType(), [a.type for a in given])
-        builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0"), given)
+        _ask(builder, _at(context, builder, X, i[1], j[1]))
         return context.get_dummy_value()
 
     return types.void(X, types.intp, types.intp), generate
 
 
+def _prefetch_entries(typing: Any, X: Any, first: Any) -> Any:
+    """Ask for ``X[first : first + 64]``."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        X, first = zip(signature.args, values, strict=True)
+        step = 8 * CACHE_LINE // int(X[0].dtype.bitwidth)
+        for k in range(0, ENTRIES, step):
+            _ask(builder, _at(context, builder, X, builder.add(first[1], first[1].type(k))))
+        return context.get_dummy_value()
+
+    return types.void(X, types.intp), generate
+
+
+def _add_gathered(typing: Any, x: Any, indices: Any, first: Any, last: Any, B: Any, out: Any, i: Any) -> Any:
+    """``out[i] += Σ_p x[p] B[indices[p]]`` for ``first <= p < last``.
+
+    A row that is needed soon is asked for already; the processor itself looks ahead only until a branch misleads it,
+    as the end of every row does.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        x, indices, first, last, B, out, i = zip(signature.args, values, strict=True)
+        first, last, i = (number[1] for number in (first, last, i))
+        number, word, lanes = context.get_data_type(B[0].dtype), i.type, _lanes(B[0])
+        vector, zero = ir.VectorType(number, lanes), ir.Constant(ir.VectorType(number, lanes), [0.0] * lanes)
+        r = cgutils.unpack_tuple(builder, context.make_array(B[0])(context, builder, B[1]).shape)[1]
+        n = cgutils.unpack_tuple(builder, context.make_array(indices[0])(context, builder, indices[1]).shape)[0]
+        final, align = builder.sub(n, word(1)), B[0].dtype.bitwidth // 8
+
+        def panel(t: Any, vectors: int) -> None:
+            together = min(4, 2 ** ((REGISTERS // vectors).bit_length() - 1))
+            starts = [builder.add(t, word(v * lanes)) for v in range(vectors)]
+            mask = _mask(builder, builder.sub(r, starts[-1]), lanes)
+            sums = [[cgutils.alloca_once(builder, vector) for _ in range(vectors)] for _ in range(together)]
+
+            def load(pointer: Any, v: int) -> Any:
+                whole = v < vectors - 1
+                return _load(builder, pointer, vector, align) if whole else _load_some(builder, pointer, vector, mask)
+
+            for place in (place for line in sums for place in line):
+                builder.store(zero, place)
+
+            def one(p: Any, line: list[Any]) -> None:
+                factor = _splat(builder, builder.load(_at(context, builder, x, p)), lanes)
+                row = _row(context, builder, B, indices, p)
+                for v, place in enumerate(line):
+                    b = load(builder.gep(row, [starts[v]]), v)
+                    builder.store(_fma(builder, factor, b, builder.load(place)), place)
+                row = _row(context, builder, B, indices, _least(builder, builder.add(p, word(AHEAD)), final))
+                for start in starts:
+                    _ask(builder, builder.gep(row, [start]))
+
+            whole = builder.add(first, builder.and_(builder.sub(last, first), word(-together)))
+            with cgutils.for_range_slice(builder, first, whole, word(together), word) as (p, _):
+                for k, line in enumerate(sums):
+                    one(builder.add(p, word(k)), line)
+            with cgutils.for_range_slice(builder, whole, last, word(1), word) as (p, _):
+                one(p, sums[0])
+            for v, start in enumerate(starts):
+                parts = [builder.load(line[v]) for line in sums]
+                while len(parts) > 1:
+                    parts = [builder.fadd(a, b) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+                to = _at(context, builder, out, i, start)
+                total = builder.fadd(load(to, v), parts[0])
+                if v < vectors - 1:
+                    _store(builder, total, to, align)
+                else:
+                    _masked(builder, "store", to, vector, total, mask)
+
+        most = 4
+        with cgutils.for_range_slice(builder, word(0), r, word(most * lanes), word) as (t, _):
+            left = builder.sub(r, t)
+            for vectors in range(1, most + 1):
+                here = builder.icmp_signed(">", left, word((vectors - 1) * lanes))
+                if vectors < most:
+                    here = builder.and_(here, builder.icmp_signed("<=", left, word(vectors * lanes)))
+                with builder.if_then(here):
+                    panel(t, vectors)
+        return context.get_dummy_value()
+
+    return types.void(x, indices, types.intp, types.intp, B, out, types.intp), generate
+
+
 prefetch: Any = compiled(_prefetch, _plain.prefetch)
+prefetch_entries: Any = compiled(_prefetch_entries, _plain.prefetch_entries)
+add_gathered: Any = compiled(_add_gathered, _plain.add_gathered)
 rows_panel: Any = compiled(_rows_panel(2), _plain.rows_panel)
 rows_panel_narrow: Any = compiled(_rows_panel(1), _plain.rows_panel)
 columns_panel: Any = compiled(_columns_panel(HEIGHT), _plain.columns_panel)

@@ -116,7 +116,16 @@ def columns_panel(X: Array, i: int, j: int, count: int, A: Array, first: int, t:
     sums[t : t + a.shape[1], c : c + x.shape[1]] += a.T @ x
 
 
+def add_gathered(x: Array, indices: Array, first: int, last: int, B: Array, out: Array, i: int) -> None:
+    """``out[i] += Σ_p x[p] B[indices[p]]`` for ``first <= p < last``."""
+    out[i] += x[first:last] @ B[indices[first:last]]
+
+
 def prefetch(X: Array, i: int, j: int) -> None:
+    """Nothing."""
+
+
+def prefetch_entries(X: Array, first: int) -> None:
     """Nothing."""
 
 

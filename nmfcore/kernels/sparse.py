@@ -6,8 +6,10 @@ import numpy as np
 
 from nmfcore._types import Array
 from nmfcore.kernels._jit import kernel
+from nmfcore.kernels._panels import add_gathered, prefetch_entries
 
 CACHED = 2097152  # bytes of B that stay near while entries are gathered from them
+NEXT = 2  # rows until the entries of one that are asked for are needed, where only some of each row are read at a time
 MUCH = 16777216  # bytes of B from which it is gone through piece by piece: a smaller one stays in the last cache anyway
 
 
@@ -18,15 +20,13 @@ def rows_times(indptr: Array, indices: Array, values: Array, B: Array, lo: int, 
     Columns ascend within a row. Where ``B`` is larger than the caches, all rows go through the first columns before any
     goes on to the next: gathers all over ``B`` would wait for memory at every entry.
     """
-    n, r = B.shape
-    zero = B.dtype.type(0)
-    out[: hi - lo] = zero
+    n = B.shape[0]
+    out[: hi - lo] = B.dtype.type(0)
     size = B.size * B.itemsize
     step = n if size < MUCH else max(1, n // (size // CACHED))
     reached = indptr[lo:hi].copy()
     for end in range(step, n + step, step):
         for i in range(lo, hi):
-            c = out[i - lo]
             first, last = reached[i - lo], indptr[i + 1]
             if end < n:
                 p = first
@@ -34,17 +34,10 @@ def rows_times(indptr: Array, indices: Array, values: Array, B: Array, lo: int, 
                     p += 1
                 last = p
             reached[i - lo] = last
-            for p in range(first, last - 3, 4):  # by fours: c is loaded and stored once for all
-                x0, x1, x2, x3 = values[p], values[p + 1], values[p + 2], values[p + 3]
-                # Unsigned: an index that might be negative would be looked at.
-                j0, j1 = np.uintp(indices[p]), np.uintp(indices[p + 1])
-                j2, j3 = np.uintp(indices[p + 2]), np.uintp(indices[p + 3])
-                for t in range(r):
-                    c[t] += x0 * B[j0, t] + x1 * B[j1, t] + x2 * B[j2, t] + x3 * B[j3, t]
-            for p in range(last - (last - first) % 4, last):
-                x, j = values[p], np.uintp(indices[p])
-                for t in range(r):
-                    c[t] += x * B[j, t]
+            if step < n and i + NEXT < hi:
+                prefetch_entries(indices, reached[i + NEXT - lo])
+                prefetch_entries(values, reached[i + NEXT - lo])
+            add_gathered(values, indices, first, last, B, out, i - lo)
 
 
 @kernel
