@@ -888,6 +888,7 @@ def test_select_rank_tells_of_fits_that_did_not_converge(ratings_file, capsys):
     assert main(["select-rank", str(ratings_file), *options]) == 0
     err = capsys.readouterr().err
     assert "4 of 4 fits ended with a KKT residual above" in err
+    assert "raise --max-iter or --tol." in err
     assert err.count("\n") == 1
 
 

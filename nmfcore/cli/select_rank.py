@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nmfcore.cli import reading
-from nmfcore.cli.words import count, invoked_as
+from nmfcore.cli.words import count, ending, invoked_as
 
 if TYPE_CHECKING:
     from nmfcore.rank import RankSelection
@@ -125,7 +125,7 @@ def run(arguments: argparse.Namespace) -> None:
         interrupt.add_note("No rank was complete." if done is None else f"Of the ranks so far, {done.best} is chosen.")
         raise
     for warning in caught:
-        print(f"nmfcore: {warning.message}", file=sys.stderr)
+        print(f"nmfcore: {ending(str(warning.message))}", file=sys.stderr)
     _conclude(s, arguments)
 
 
