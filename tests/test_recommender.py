@@ -177,6 +177,9 @@ def test_predict(ratings: Ratings, fitted: Recommender) -> None:
         fitted.predict([7, 1000], [9, 9])
     with pytest.raises(KeyError, match="unknown item 'x'"):
         fitted.predict(7, "x")
+    assert fitted.predict([1], [1, 2, 3]).shape == (3,)
+    with pytest.raises(ValueError, match="2 users for 3 items: give as many of both, or a single one"):
+        fitted.predict([1, 2], [1, 2, 3])
 
 
 def test_recommend(ratings: Ratings, fitted: Recommender) -> None:
