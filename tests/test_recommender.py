@@ -396,7 +396,9 @@ DAMAGE = {
 def test_a_file_of_the_other_kind_is_refused_with_what_reads_it(fitted: Recommender, tmp_path: Path) -> None:
     fitted.save(tmp_path / "recommender.npz")
     nmfcore.factorize(np.ones((3, 3)), 1, random_state=0).save(tmp_path / "factorization.npz")
-    with pytest.raises(ValueError, match=r"recommender: nmfcore\.Recommender\.load reads those"):
+    with pytest.raises(
+        ValueError, match=r"npz: it says that it is a recommender: nmfcore\.Recommender\.load reads those"
+    ):
         nmfcore.load(tmp_path / "recommender.npz")
     with pytest.raises(ValueError, match=r"factorization: nmfcore\.load reads those"):
         Recommender.load(tmp_path / "factorization.npz")
