@@ -6,6 +6,7 @@ import csv
 import io
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -354,6 +355,15 @@ def test_numbers_too_large_are_an_input_error(
 
     monkeypatch.setattr(demo, "run", fail)
     assert error_of(["demo"], capsys) == "nmfcore: error: the objective overflows\n"
+
+
+def test_an_id_that_looks_like_an_option(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = tmp_path / "r.csv", tmp_path / "m.npz"
+    path.write_text("-bob,up,3\n-bob,heat,4\ncid,up,2\n")
+    assert main(["fit", str(path), "--rank", "1", "--out", str(out)]) == 0
+    shown = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    assert main(shown[shown.index("recommend") :]) == 0
+    assert "User -bob: 2 ratings" in capsys.readouterr().out
 
 
 def test_one_rating_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -126,8 +126,9 @@ def _fit_all(model: Recommender, ratings: Ratings, out: str, *, after_test: bool
     certificate = f"KKT residual {f.kkt:.1e} (0 = nothing left to improve)"
     print(f"  {count(f.n_iter, 'iteration')} in {f.seconds:.2f} s, {certificate}.")
     print(f"  {ending(f.status.value)}")
-    out, user = shlex.quote(out), shlex.quote(str(ratings.users[0]))
-    print(f"\nWritten to {out}. Next:\n  {invoked_as()} recommend {out} --user {user}")
+    out, user = shlex.quote(out), str(ratings.users[0])
+    joint = "=" if user.startswith("-") else " "  # else it would be taken for an option
+    print(f"\nWritten to {out}. Next:\n  {invoked_as()} recommend {out} --user{joint}{shlex.quote(user)}")
 
 
 def fit(model: Recommender, ratings: Ratings) -> None:
