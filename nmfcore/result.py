@@ -108,7 +108,7 @@ class Factorization:
         return (
             f"Factorization: X ({m} x {n}) ≈ W ({m} x {r}) H ({r} x {n}), {self.W.dtype}, {self.settings['solver']}\n"
             f"  objective {self.objective:.6g} (from {start:.6g}), KKT residual {self.kkt:.2g}, "
-            f"{self.n_iter} iterations in {self.seconds:.3g} s\n"
+            f"{self.n_iter} iteration{'' if self.n_iter == 1 else 's'} in {self.seconds:.3g} s\n"
             f"  {self.status.name}: {self.status.value}"
         )
 
