@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--size", type=float, default=ratings_scaling.SIZE, help="ratings at most; 1e8 is what is asked"
     )
-    parser.add_argument("--tmp", metavar="DIR", help="where ratings are written: 4 GB for 1e8")
+    parser.add_argument("--tmp", metavar="DIR", help="where ratings are written: 2 GB for 1e8")
     args = parser.parse_args(argv)
     warnings.simplefilter("ignore")  # ten iterations do not converge
     print(f"{time.strftime('%Y-%m-%d %H:%M')}, seconds for {ITERATIONS} iterations from the same start, in turns\n")

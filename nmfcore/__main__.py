@@ -105,7 +105,7 @@ _FIT = """Fit a model to a file of ratings and write it to a file. The file has 
 line: MovieLens' u.data, ratings.dat and ratings.csv as they come, or any delimited text."""
 _RECOMMEND = """Show the items that a user has not rated, highest predicted rating first. Without --user: for the
 three most active users. With --all: for every user, as a file of comma-separated values with the columns user, item,
-rating (and title)."""
+rating (and title); ratings as predicted there, brought into the range of the ratings here."""
 _EXPLAIN = """Show the parts that add up to a predicted rating, and which of the user's own ratings they come from."""
 _SIMILAR = """Show the items that the same users like: by the cosine of their features, 1 for the same direction."""
 

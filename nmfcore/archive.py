@@ -323,22 +323,23 @@ def _index(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
 
 
 def _check_names(found: Collection[str], expected: Mapping[str, Member], kind: str) -> None:
-    try:
-        _compare_names(found, expected)
-    except _Refusal as refusal:
-        if kind not in LOADERS:
-            raise
-        raise _Refusal(f"{refusal} It says that it is a {kind}: {LOADERS[kind]} reads those.") from None
+    misfit = _misfit(found, expected)
+    if misfit and kind in LOADERS:
+        raise _Refusal(f"it says that it is a {kind}: {LOADERS[kind]} reads those. ({misfit[0].upper()}{misfit[1:]}.)")
+    if misfit:
+        raise _Refusal(_foreign(misfit))
 
 
-def _compare_names(found: Collection[str], expected: Mapping[str, Member]) -> None:
+def _misfit(found: Collection[str], expected: Mapping[str, Member]) -> str | None:
+    """Say which member is too many or missing, if one is."""
     known = {f"{name}.npy" for name in expected}
     for name in found:
         if name not in known:
-            raise _Refusal(_foreign(f"it holds {name!r}, which this kind of model does not have"))
+            return f"it holds {name!r}, which this kind of model does not have"
     for name, member in expected.items():
         if member.required and f"{name}.npy" not in found:
-            raise _Refusal(_foreign(f"it lacks {name!r}, which this kind of model must have"))
+            return f"it lacks {name!r}, which this kind of model must have"
+    return None
 
 
 def _read_meta(archive: zipfile.ZipFile, info: zipfile.ZipInfo, length: int) -> dict[str, Any]:

@@ -188,11 +188,16 @@ def factorize(
     rank = validation.whole(rank, "rank", 1)
     loss, beta = validation.beta(loss)
     solver = _solver(solver, beta, rank)
-    if isinstance(init, Factorization):
-        W, H, init = (init.W if W is None else W), (init.H if H is None else H), "auto"
     if l2_scaling is not None:
         validation.one_of(l2_scaling, "l2_scaling", (None, "count"))
     check_flag("offsets", offsets)
+    if isinstance(init, Factorization):
+        if W is None and H is None and init.rank != rank + 2 * bool(offsets):
+            asked = f"rank={rank}, offsets=True asks" if offsets else f"rank={rank} asks"
+            raise ValueError(
+                f"init is a factorization with {init.rank} components where {asked} for {rank + 2 * bool(offsets)}."
+            )
+        W, H, init = (init.W if W is None else W), (init.H if H is None else H), "auto"
     if offsets and (beta != 2.0 or not hasattr(solver, "sweep_entries")):
         raise ValueError(f"offsets=True needs the Frobenius loss and HALS, not loss={loss!r} and {solver!r}.")
     penalties = tuple(map(Penalty, validation.factor_pair(l1, "l1"), validation.factor_pair(l2, "l2")))

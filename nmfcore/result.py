@@ -79,7 +79,8 @@ class Factorization:
     history : History
         ``iteration``, ``objective``, ``kkt``, ``seconds`` of the start and of every iterate.
     settings : dict
-        ``solver``, ``loss``, ``missing_values``, ``l1``, ``l2``, ``tol``, ``max_iter``: what the fit was asked.
+        ``solver``, ``loss``, ``missing_values``, ``l1``, ``l2``, ``l2_scaling``, ``offsets``, ``tol``, ``max_iter``:
+        what the fit was asked.
     """
 
     W: Array
@@ -98,7 +99,7 @@ class Factorization:
 
     @property
     def rank(self) -> int:
-        """How many components there are."""
+        """How many components there are, those of offsets included."""
         return int(self.H.shape[0])
 
     def __repr__(self) -> str:
@@ -107,7 +108,7 @@ class Factorization:
         return (
             f"Factorization: X ({m} x {n}) ≈ W ({m} x {r}) H ({r} x {n}), {self.W.dtype}, {self.settings['solver']}\n"
             f"  objective {self.objective:.6g} (from {start:.6g}), KKT residual {self.kkt:.2g}, "
-            f"{self.n_iter} iterations in {self.seconds:.3g} s\n"
+            f"{self.n_iter} iteration{'' if self.n_iter == 1 else 's'} in {self.seconds:.3g} s\n"
             f"  {self.status.name}: {self.status.value}"
         )
 

@@ -6,6 +6,7 @@ import csv
 import io
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -231,7 +232,7 @@ def test_fit_settings_reach_the_model(ratings_file: Path, tmp_path: Path, capsys
     assert main(["fit", str(ratings_file), *options, "--out", str(out)]) == 0
     text = capsys.readouterr().out
     assert "4 iterations" in text
-    assert "raise max_iter" in text
+    assert "raise --max-iter or --tol." in text
     assert "Fitting to all 1,200 ratings.\n" in text
     assert "eld-out" not in text
     assert "Held out" not in text
@@ -354,6 +355,15 @@ def test_numbers_too_large_are_an_input_error(
 
     monkeypatch.setattr(demo, "run", fail)
     assert error_of(["demo"], capsys) == "nmfcore: error: the objective overflows\n"
+
+
+def test_an_id_that_looks_like_an_option(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = tmp_path / "r.csv", tmp_path / "m.npz"
+    path.write_text("-bob,up,3\n-bob,heat,4\ncid,up,2\n")
+    assert main(["fit", str(path), "--rank", "1", "--out", str(out)]) == 0
+    shown = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    assert main(shown[shown.index("recommend") :]) == 0
+    assert "User -bob: 2 ratings" in capsys.readouterr().out
 
 
 def test_one_rating_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -532,7 +542,8 @@ def test_recommend_when_nothing_is_left(tmp_path: Path, capsys: pytest.CaptureFi
 def test_recommend_errors(model_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     unknown = error_of(["recommend", model_file, "--user", "1000"], capsys)
     assert "unknown user 1000: 60 users are known, for example 1 (an id)" in unknown  # not "60 are known, such as 60"
-    assert "unknown id 'ann'" in error_of(["recommend", model_file, "--user", "ann"], capsys)
+    word = error_of(["recommend", model_file, "--user", "ann"], capsys)
+    assert "unknown user 'ann': the users' ids are integers, such as 1" in word
     assert "-n 0" in error_of(["recommend", model_file, "-n", "0"], capsys)
     assert "No such file" in error_of(["recommend", tmp_path / "absent.npz"], capsys)
     assert "No such file" in error_of(["recommend", model_file, "--titles", tmp_path / "absent.csv"], capsys)
@@ -662,7 +673,7 @@ def test_explain_and_similar_errors(model_file: Path, tmp_path: Path, capsys: py
     whose = ["--user", "7", "--item"]
     assert "unknown item 999" in error_of(["explain", model_file, *whose, "999"], capsys)
     assert "unknown user 999" in error_of(["explain", model_file, "--user", "999", "--item", "9"], capsys)
-    assert "unknown id 'x'" in error_of(["similar", model_file, "--item", "x"], capsys)
+    assert "unknown item 'x'" in error_of(["similar", model_file, "--item", "x"], capsys)
     for command in (["explain", model_file, *whose, "9"], ["similar", model_file, "--item", "9"]):
         assert "-n 0" in error_of([*command, "-n", "0"], capsys)
     assert "No such file" in error_of(["similar", tmp_path / "absent.npz", "--item", "9"], capsys)

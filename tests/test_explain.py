@@ -193,6 +193,18 @@ def test_it_prints_what_adds_up(model: Recommender) -> None:
     assert max(map(len, lines)) == 100
 
 
+def test_a_rating_of_the_item_itself_is_told(ratings: Ratings, model: Recommender) -> None:
+    users, items, values = ratings.triplets()
+    for k in (0, len(values) // 2, len(values) - 1):
+        why = model.explain(int(ratings.users[users[k]]), int(ratings.items[items[k]]))
+        assert why.rated == values[k]
+        assert str(why).split("\n")[0].endswith(f", rated {values[k]:g}")
+    unrated = np.setdiff1d(np.arange(ratings.shape[1]), items[users == 0])[0]
+    why = model.explain(int(ratings.users[0]), int(ratings.items[unrated]))
+    assert why.rated is None
+    assert "rated" not in str(why).split("\n")[0]
+
+
 def test_offsets_are_printed() -> None:
     no = np.empty(0)
     why = Explanation("ann", "x", 4.0, np.array([0.5]), 1.5, 2.0, np.empty(0, "<U1"), no, no, 0.0, 0, 0.5)

@@ -224,6 +224,11 @@ def test_names_that_are_no_strings() -> None:
         (["user", "item", "rating"], {"item": "movie"}, r"no column 'movie' \(item=\); .*: 'user', 'item', 'rating'; "),
         (["user", "thing", "rating"], {}, "usually the item; columns found: 'user', 'thing', 'rating'; name them"),
         (["user", "item", "what"], {}, "usually the rating"),
+        (
+            ["user", "Up", "Heat", "Alien"],
+            {},
+            r"the item \(a table of users by items is for from_dense\); columns found",
+        ),
         (["user", "item", "item"], {"rating": "item"}, r"2 columns 'item' \(item=\)"),
         ([*map(str, range(30)), "user"], {}, "'19', ...; name them"),
     ],

@@ -160,6 +160,9 @@ def test_going_on_from_a_factorization(offsets: bool) -> None:
     np.testing.assert_array_equal(g.H, f.H)
     np.testing.assert_allclose(g.objective, f.objective, rtol=1e-13)
     np.testing.assert_allclose(g.kkt, f.kkt, rtol=1e-6)
+    had, asked = f.rank, rf"rank={RANK + 1}(, offsets=True)? asks for {f.rank + 1}"
+    with pytest.raises(ValueError, match=rf"init is a factorization with {had} components where {asked}"):
+        nmfcore.factorize(X, RANK + 1, init=f, **options)
 
 
 @pytest.mark.parametrize("offsets", [False, True])

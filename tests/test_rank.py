@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import shlex
@@ -490,6 +491,15 @@ def test_an_error_that_still_falls_is_mentioned():
     assert "falling" not in selection([[1, 1], [3, 3]]).reason
 
 
+def test_a_choice_at_the_lower_end_of_the_ranks_is_mentioned():
+    first = selection([[1, 1], [3, 3]])
+    assert (first.best, first.reason) == (1, "the one with the lowest held-out error")  # there is no lower one
+    later = selection([[1, 1], [3, 3]], ranks=[4, 8])
+    assert later.reason.endswith("; it is the first that was tried, so lower ones may be as good")
+    spared = dataclasses.replace(later, not_tried=(16,))
+    assert spared.reason.endswith("lower ones may be as good; not tried: 16")
+
+
 # ---- the path -----------------------------------------------------------------------------------------------------
 
 
@@ -846,6 +856,21 @@ def test_the_command_line_chooses_for_the_fit_it_goes_on_to(ratings_file, capsys
     assert asked.duplicates == "last"
 
 
+def test_select_rank_reads_what_fit_reads(tmp_path, capsys):
+    ratings = nmfcore.datasets.planted_ratings(30, 20, 300)
+    users, items, values = ratings.triplets()
+    rows = [f"{r:g}~{i}~u{u}\n" for u, i, r in zip(users, items, values, strict=True)]
+    path = tmp_path / "my ratings.txt"
+    path.write_text("points~book~reader\n" + "".join(rows))
+    options = ["--sep", "~", "--columns", "reader, book,points"]
+    assert main(["select-rank", str(path), "--ranks", "1,2", "--folds", "2", *options]) == 0
+    out = capsys.readouterr().out
+    assert "300 ratings of 20 items by 30 users" in out
+    fit = shlex.split(out.splitlines()[-1].strip())
+    fit[fit.index("--out") + 1] = str(tmp_path / "model.npz")
+    assert main(fit[fit.index("fit") :]) == 0  # the command it shows reads the file too
+
+
 def test_another_loss_from_the_command_line(ratings_file, capsys):
     command = ["select-rank", str(ratings_file), "--ranks", "1,2", "--folds", "2", "--loss", "kullback-leibler"]
     assert main(command) == 0
@@ -863,6 +888,7 @@ def test_select_rank_tells_of_fits_that_did_not_converge(ratings_file, capsys):
     assert main(["select-rank", str(ratings_file), *options]) == 0
     err = capsys.readouterr().err
     assert "4 of 4 fits ended with a KKT residual above" in err
+    assert "raise --max-iter or --tol." in err
     assert err.count("\n") == 1
 
 

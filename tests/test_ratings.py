@@ -351,6 +351,19 @@ def test_columns_by_name_in_any_place(tmp_path: Path) -> None:
         Ratings.from_csv(write(tmp_path, "rating,user,what\n5,1,2\n"), user="user")
 
 
+@pytest.mark.parametrize("header", ["user,Up,Heat,Alien", "userId,1,2,3", ",user,1,2,3"])
+def test_a_table_of_users_by_items_is_not_read_as_columns(tmp_path: Path, header: str) -> None:
+    width = header.count(",") + 1
+    path = write(tmp_path, header + "\n" + "".join(",".join(map(str, range(k, k + width))) + "\n" for k in (1, 2)))
+    with pytest.raises(ValueError, match=r"line 1: .*a table of users by items is for from_dense.*name them with"):
+        Ratings.from_csv(path)
+
+
+def test_a_separator_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="line 1: 'a;b;3': 1 field where 3 or more are needed"):
+        Ratings.from_csv(write(tmp_path, "a;b;3\na;c;4\n"), sep=",")
+
+
 def test_an_index_column_of_pandas_is_passed_over(tmp_path: Path) -> None:
     frame = planted(30)
     frame.to_csv(tmp_path / "r.csv")
@@ -423,8 +436,9 @@ def test_gzip(tmp_path: Path) -> None:
         ("\n \n", "no ratings in this file"),
         ("user,item,rating\n", "no ratings in this file"),
         ("1 2\n3 4\n", "line 1: '1 2': no separator"),
-        ("1;2;3,5\n2;2;4,0\n", "line 1: .*the rating '3,5'"),
-        ("1,2,3\n1,2,4\n", "user 1 and item 2, 2 times"),
+        ("1;2;3,5\n2;2;4,0\n", r"line 1: .*the rating '3,5' is not .* \(write it with a decimal point\)"),
+        ("1;2;3,x\n2;2;4,0\n", "line 1: .*the rating '3,x' is not a finite number of at least 0; expected"),
+        ("1,2,3\n1,2,4\n", r"ratings\.csv: 1 rating repeats .*user 1 and item 2, 2 times"),
         (b"\xff\xfe1\0,\0", "UTF-16"),
     ],
 )

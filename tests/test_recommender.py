@@ -177,6 +177,9 @@ def test_predict(ratings: Ratings, fitted: Recommender) -> None:
         fitted.predict([7, 1000], [9, 9])
     with pytest.raises(KeyError, match="unknown item 'x'"):
         fitted.predict(7, "x")
+    assert fitted.predict([1], [1, 2, 3]).shape == (3,)
+    with pytest.raises(ValueError, match="2 users for 3 items: give as many of both, or a single one"):
+        fitted.predict([1, 2], [1, 2, 3])
 
 
 def test_recommend(ratings: Ratings, fitted: Recommender) -> None:
@@ -393,7 +396,9 @@ DAMAGE = {
 def test_a_file_of_the_other_kind_is_refused_with_what_reads_it(fitted: Recommender, tmp_path: Path) -> None:
     fitted.save(tmp_path / "recommender.npz")
     nmfcore.factorize(np.ones((3, 3)), 1, random_state=0).save(tmp_path / "factorization.npz")
-    with pytest.raises(ValueError, match=r"recommender: nmfcore\.Recommender\.load reads those"):
+    with pytest.raises(
+        ValueError, match=r"npz: it says that it is a recommender: nmfcore\.Recommender\.load reads those"
+    ):
         nmfcore.load(tmp_path / "recommender.npz")
     with pytest.raises(ValueError, match=r"factorization: nmfcore\.load reads those"):
         Recommender.load(tmp_path / "factorization.npz")

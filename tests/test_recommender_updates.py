@@ -206,7 +206,7 @@ def test_an_error_leaves_the_model(ratings: Ratings) -> None:
     before = model.factorization_
     with pytest.raises(TypeError, match="make them one kind"):
         model.partial_fit(Ratings.from_triplets(["a"], [1], [3.0]))
-    with pytest.raises(TypeError, match="not Ratings"):
+    with pytest.raises(TypeError, match=r"partial_fit needs nmfcore\.Ratings, not list: see Ratings\.from_frame"):
         model.partial_fit([(1, 1, 3.0)])
     with pytest.raises(ValueError, match=r"rating .*-1"):
         model.partial_fit(Ratings.from_triplets([1], [1], [-1.0]))

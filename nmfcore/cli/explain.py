@@ -12,14 +12,15 @@ from nmfcore.ratings import Recommender, parse_id
 def run(arguments: argparse.Namespace) -> None:
     """Explain one predicted rating."""
     model, titles = _opened(arguments)
-    user, item = parse_id(arguments.user, model.ratings_.users), parse_id(arguments.item, model.ratings_.items)
+    user = parse_id(arguments.user, model.ratings_.users, "user")
+    item = parse_id(arguments.item, model.ratings_.items, "item")
     print(model.explain(user, item, n=arguments.n).describe(titles))
 
 
 def run_similar(arguments: argparse.Namespace) -> None:
     """List the items that are like one."""
     model, titles = _opened(arguments)
-    wanted = parse_id(arguments.item, model.ratings_.items)
+    wanted = parse_id(arguments.item, model.ratings_.items, "item")
     items, similarities = model.similar_items(wanted, n=arguments.n)
     print(shortened(f"Like item {wanted}{f' {titles[wanted]}' if wanted in titles else ''}:"))
     if not items.size:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from nmfcore import archive, validation
 from nmfcore.cli import reading
-from nmfcore.cli.words import count, invoked_as
+from nmfcore.cli.words import count, ending, invoked_as
 from nmfcore.ratings import GlobalMean, Ratings, Recommender, UserItemMeans, evaluate, mae, rmse
 from nmfcore.ratings.fitting import bar_is_possible
 from nmfcore.stopping import ConvergenceWarning
@@ -125,9 +125,10 @@ def _fit_all(model: Recommender, ratings: Ratings, out: str, *, after_test: bool
     f = model.factorization_
     certificate = f"KKT residual {f.kkt:.1e} (0 = nothing left to improve)"
     print(f"  {count(f.n_iter, 'iteration')} in {f.seconds:.2f} s, {certificate}.")
-    print(f"  {f.status.value}")
-    out, user = shlex.quote(out), shlex.quote(str(ratings.users[0]))
-    print(f"\nWritten to {out}. Next:\n  {invoked_as()} recommend {out} --user {user}")
+    print(f"  {ending(f.status.value)}")
+    out, user = shlex.quote(out), str(ratings.users[0])
+    joint = "=" if user.startswith("-") else " "  # else it would be taken for an option
+    print(f"\nWritten to {out}. Next:\n  {invoked_as()} recommend {out} --user{joint}{shlex.quote(user)}")
 
 
 def fit(model: Recommender, ratings: Ratings) -> None:

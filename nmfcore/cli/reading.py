@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,6 +25,13 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         metavar="USER,ITEM,RATING",
         help="names of these columns in the header, where they are not such as userId, movieId, rating",
     )
+
+
+def given(arguments: argparse.Namespace) -> list[str]:
+    """Return these options as they were given, for a command that reads the same file."""
+    duplicates = None if arguments.duplicates == "error" else arguments.duplicates
+    asked = {"--duplicates": duplicates, "--sep": arguments.sep, "--columns": arguments.columns}
+    return [f"{name} {shlex.quote(value)}" for name, value in asked.items() if value is not None]
 
 
 def read(arguments: argparse.Namespace) -> Ratings:

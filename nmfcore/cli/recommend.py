@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> None:
         write_all(model, arguments.out, arguments.n or 10, titles)
         return
     if arguments.user is not None:
-        show(model, parse_id(arguments.user, ratings.users), arguments.n or 10, titles)
+        show(model, parse_id(arguments.user, ratings.users, "user"), arguments.n or 10, titles)
         return
     for user in ratings.users[np.argsort(-np.diff(ratings.indptr), kind="stable")[:3]].tolist():
         show(model, user, arguments.n or 5, titles)

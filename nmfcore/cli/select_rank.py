@@ -13,7 +13,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from nmfcore.cli.words import count, invoked_as
+from nmfcore.cli import reading
+from nmfcore.cli.words import count, ending, invoked_as
 
 if TYPE_CHECKING:
     from nmfcore.rank import RankSelection
@@ -35,8 +36,9 @@ plain factorisation of the ratings with a penalty."""
 def add_to(commands: Any) -> None:
     """Add this command to the parser's."""
     help_ = "choose the number of latent features on held-out ratings"
-    add = commands.add_parser("select-rank", help=help_, description=_DESCRIPTION).add_argument
-    add("ratings", metavar="FILE", help="file of ratings; .gz is read too")
+    parser = commands.add_parser("select-rank", help=help_, description=_DESCRIPTION)
+    add = parser.add_argument
+    add("ratings", metavar="RATINGS", help="file of ratings; .gz is read too")
     add(
         "--ranks",
         metavar="LIST",
@@ -63,12 +65,7 @@ def add_to(commands: Any) -> None:
     add("--prior", type=float, metavar="N", help="weight of a user's and an item's mean, in ratings (default: 30)")
     add("--no-offsets", dest="offsets", action="store_false", default=None, help="without offsets of users and items")
     add("--seed", type=int, default=0, metavar="N", help="of the folds and of the starts (default: 0)")
-    add(
-        "--duplicates",
-        choices=("error", "last", "mean"),
-        default="error",
-        help="where a user rated an item more than once (default: error)",
-    )
+    reading.add_to(parser)
     add("--max-iter", type=int, metavar="N", help="most iterations of a fit (default: 300; with another --loss 200)")
     add(
         "--tol",
@@ -99,7 +96,6 @@ def parse_ranks(text: str) -> list[int]:
 
 def run(arguments: argparse.Namespace) -> None:
     """Do what the command line asks."""
-    from nmfcore.ratings import Ratings
     from nmfcore.stopping import ConvergenceWarning
 
     ranks = parse_ranks(arguments.ranks)
@@ -107,7 +103,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.plot is not None:
         _check_plot(arguments.plot)  # now, not after the work
     began = time.perf_counter()
-    ratings = Ratings.from_csv(arguments.ratings, duplicates=arguments.duplicates)
+    ratings = reading.read(arguments)
     m, n = ratings.shape
     size = f"{count(ratings.nnz, 'rating')} of {count(n, 'item')} by {count(m, 'user')}"
     print(f"{arguments.ratings}: {size}, read in {time.perf_counter() - began:.2f} s\n")
@@ -129,7 +125,7 @@ def run(arguments: argparse.Namespace) -> None:
         interrupt.add_note("No rank was complete." if done is None else f"Of the ranks so far, {done.best} is chosen.")
         raise
     for warning in caught:
-        print(f"nmfcore: {warning.message}", file=sys.stderr)
+        print(f"nmfcore: {ending(str(warning.message))}", file=sys.stderr)
     _conclude(s, arguments)
 
 
@@ -190,7 +186,7 @@ def _next(s: RankSelection, arguments: argparse.Namespace) -> str:
     given = _given(arguments, *same) if s.settings["loss"] == AS_FIT else {}
     words = [f"{same[name]} {value}" for name, value in given.items()]
     words += ["--no-offsets"] if arguments.offsets is False else []
-    words += [f"--duplicates {arguments.duplicates}"] if arguments.duplicates != "error" else []
+    words += reading.given(arguments)
     options = " ".join([f"--rank {s.best}", *words, "--test 0.1 --out model.npz"])
     return f"{invoked_as()} fit {shlex.quote(arguments.ratings)} {options}"
 

@@ -32,6 +32,17 @@ def as_options(message: str, names: Collection[str]) -> str:
     return message
 
 
+def ending(sentence: str) -> str:
+    """Return what the library says of how a fit ended, with options in place of arguments.
+
+    Examples
+    --------
+    >>> ending("A KKT residual above tol=0.1; raise max_iter or tol.")
+    'A KKT residual above --tol 0.1; raise --max-iter or --tol.'
+    """
+    return as_options(sentence, ("max_iter", "tol")).replace(" tol", " --tol").replace("max_iter", "--max-iter")
+
+
 def count(number: int, noun: str) -> str:
     """Return a number and its noun.
 

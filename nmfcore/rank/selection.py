@@ -91,10 +91,12 @@ class RankSelection:
     def reason(self) -> str:
         """Why this rank, and what else there is to know, in words."""
         if self.best == self.lowest:
-            why = "of the lowest held-out error"
+            why = "the one with the lowest held-out error"
         else:
             paired = " of the difference" if self.rule == "paired" else ""
             why = f"the smallest within one standard error{paired} of the lowest held-out error (rank {self.lowest})"
+        if self.best == self.ranks[0] > 1:
+            why += "; it is the first that was tried, so lower ones may be as good"
         if self.not_tried:
             return f"{why}; not tried: {', '.join(map(str, self.not_tried))}"
         if self.lowest == self.ranks[-1] and len(self.ranks) > 1:

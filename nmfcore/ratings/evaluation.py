@@ -127,7 +127,10 @@ def evaluate(
 
     k = validation.whole(k, "k", 1)
     if not isinstance(test, Ratings):
-        raise TypeError(f"evaluate needs nmfcore.Ratings, not {type(test).__name__}: see Ratings.from_triplets.")
+        raise TypeError(
+            f"evaluate needs nmfcore.Ratings, not {type(test).__name__}: see Ratings.from_frame, from_triplets and "
+            "from_csv."
+        )
     if not hasattr(model, "factorization_"):
         raise TypeError(f"evaluate needs a fitted nmfcore.Recommender, not {type(model).__name__}.")
     train, f = model.ratings_, model.factorization_

@@ -75,6 +75,8 @@ class Explanation:
     rest : float
         What does not come from single ratings: the average item that the model's prior has every user rate, and what
         the fit lacks of being stationary.
+    rated : float or None
+        What the user has rated the item itself, if so: then it is one of the ratings behind the prediction.
     """
 
     user: Any
@@ -89,6 +91,7 @@ class Explanation:
     others: float
     n_others: int
     rest: float
+    rated: float | None = None
 
     def __str__(self) -> str:
         return self.describe()
@@ -102,7 +105,8 @@ class Explanation:
             Title by item id.
         """
         titles = titles or {}
-        lines = [f"User {self.user}, item {_called(self.item, titles)}: predicted {self.score:.3f}"]
+        known = "" if self.rated is None else f", rated {self.rated:g}"
+        lines = [f"User {self.user}, item {_called(self.item, titles)}: predicted {self.score:.3f}{known}"]
         order = np.argsort(-self.features, kind="stable")
         lines += [f"  {self.features[t]:+9.3f}  feature {t + 1}" for t in order[:SHOWN] if self.features[t] > 0]
         if (self.features[order[SHOWN:]] > 0).any():
@@ -186,6 +190,7 @@ def explain(
     best, left = order[:n], order[n:]
     user_offset, item_offset = (float(offsets[t]) if t < offsets.size else 0.0 for t in (0, 1))
     others = float(contributions[left].sum())
+    itself = values[rated == i].tolist()
     return Explanation(
         user=ratings.users[u].item(),
         item=ratings.items[i].item(),
@@ -199,6 +204,7 @@ def explain(
         others=others,
         n_others=left.size,
         rest=float(features.sum() - contributions[best].sum()) - others,
+        rated=itself[0] if itself else None,
     )
 
 

@@ -33,7 +33,9 @@ def select_columns(table: Any, names: tuple[Any, ...]) -> list[Any]:
     chosen = []
     for role, name in zip(ROLES, names, strict=True):
         if name is None and role not in known:
-            _refuse(there, f"the table has no column that is usually the {role}")
+            wide = len(there) > 3 and not {"item", "rating"} & set(known)
+            hint = " (a table of users by items is for from_dense)" if wide else ""
+            _refuse(there, f"the table has no column that is usually the {role}{hint}")
         name = there[known[role]] if name is None else name
         times = there.count(name)
         if times != 1:

@@ -132,7 +132,7 @@ def _single(wanted: Any, known: Ids, noun: str) -> int | str:
     raise (ValueError if kind == "float" else TypeError)(f"{message} {known[0].item()!r}")
 
 
-def parse_id(text: str, ids: Ids) -> int | str:
+def parse_id(text: str, ids: Ids, noun: str = "id") -> int | str:
     """Read an id typed by a person, as from a command line, in the kind that `ids` has.
 
     Parameters
@@ -141,6 +141,8 @@ def parse_id(text: str, ids: Ids) -> int | str:
         What was typed.
     ids : ndarray, shape (n,)
         The ids it is meant for, `Ratings.users` or `Ratings.items`.
+    noun : str
+        What it stands for, "user" or "item", for the error.
 
     Returns
     -------
@@ -162,7 +164,8 @@ def parse_id(text: str, ids: Ids) -> int | str:
         return text
     value = parse_integer(text.strip())
     if value is None:
-        raise KeyError(f"unknown id {text!r}: the ids here are integers, such as {ids[0]}")
+        whose = "the ids here" if noun == "id" else f"the {noun}s' ids"
+        raise KeyError(f"unknown {noun} {text!r}: {whose} are integers, such as {ids[0]}")
     return value
 
 
@@ -174,7 +177,7 @@ def _unknown(wanted: Any, known: Ids, near: int, noun: str) -> str:
     known_ids = f"{known.size} {noun}s are known" if known.size != 1 else f"1 {noun} is known"
     message = f"unknown {noun} {wanted!r}: {known_ids}, for example {example!r} (an id)"
     if isinstance(wanted, str) and known.dtype.kind == "i":
-        return message + "; their ids are integers (parse_id reads an id from text)"
+        return message + "; their ids are integers (nmfcore.ratings.parse_id reads one from text)"
     if isinstance(wanted, int) and known.dtype.kind != "i":
         return message + "; their ids are strings"
     return message

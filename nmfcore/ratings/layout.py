@@ -97,6 +97,10 @@ def find_layout(
     known = known_columns(fields)
     if len(known) == 3:
         return Layout(separator, (known["user"], known["item"], known["rating"]), len(fields), header=True)
+    if set(known) == {"user"} and len(fields) > 3:  # taken for three columns, it would be read without a word
+        _refuse_header(
+            fields, where, "names a user, but no item and no rating (a table of users by items is for from_dense)"
+        )
     header = len(fields) >= 3 and all(field and not NUMBER.match(field) and not _is_nan(field) for field in first[:3])
     if header and any(ROLES.index(role) != column for role, column in known.items()):
         _refuse_header(fields, where, "does not tell which columns are user, item and rating")

@@ -34,7 +34,7 @@ class Ratings:
 
     A stored 0 is a rating of 0; what is not stored is missing. The arrays are read-only. Make one with
     `from_csv`, `from_frame`, `from_triplets`, `from_sparse` or `from_dense`. `nmfcore.factorize` takes it where it
-    takes a SciPy sparse matrix, with ``missing_values="unstored"``.
+    takes a SciPy sparse matrix: with ``missing_values="unstored"``, for without it what is not stored counts as 0.
 
     Parameters
     ----------
@@ -305,7 +305,8 @@ class Ratings:
         r"""Read a text file, one rating a line: MovieLens' u.data, ratings.dat, ratings.csv, and their like.
 
         A first line whose rating is not a number is a header; columns are then found by their usual names,
-        else they are the first three. Further columns are ignored. Ids are integers if all of a column are
+        else they are the first three (but a header that names a user and nothing else is refused, since it may be that
+        of a table of users by items). Further columns are ignored. Ids are integers if all of a column are
         written as integers are (no leading zeros, no plus sign), else strings. The file is read in chunks; a
         name that ends in .gz is uncompressed on the way.
 
@@ -346,7 +347,11 @@ class Ratings:
         users, rows, items, columns, values = read_ratings(path, sep, (user, item, rating))
         key = join(rows, columns, items.size)
         del rows, columns
-        return cls(users, items, *assemble(users, items, key, values, duplicates))
+        try:
+            parts = assemble(users, items, key, values, duplicates)
+        except ValueError as error:
+            raise ValueError(f"{os.fspath(path)}: {error}") from None
+        return cls(users, items, *parts)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -574,7 +579,7 @@ class Ratings:
         """
         check_duplicates(duplicates)
         if not isinstance(other, Ratings):
-            raise TypeError(f"other is a {type(other).__name__}, not Ratings; see Ratings.from_triplets")
+            raise TypeError(f"other is a {type(other).__name__}, not Ratings; see Ratings.from_frame and from_triplets")
         users, items = union_ids(self.users, other.users, "user"), union_ids(self.items, other.items, "item")
         key, new_key = (keys_among(users, items, r.users, r.items, r.indptr, r.indices) for r in (self, other))
         if duplicates == "error":

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, NamedTuple, NoReturn, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from nmfcore.ratings.fields import Column, Lines, read_integers, read_numbers, shrink, split_lines
+from nmfcore.ratings.fields import NUMBER, Column, Lines, read_integers, read_numbers, shrink, split_lines
 from nmfcore.ratings.ids import BLOCK, Ids, Numbering, Positions, encode_integers, encode_texts
 from nmfcore.ratings.layout import Layout, find_layout, quote, split_fields, unify
 
@@ -160,12 +160,15 @@ def _fault(line: bytes, layout: Layout, at_end: bool) -> str:
     except csv.Error as error:
         return f"wrong quotes ({error})"
     if len(fields) <= max(layout.columns) or (at_end and len(fields) < layout.n_fields):
-        return f"{len(fields)} fields where the first line has {layout.n_fields}"
+        more = layout.n_fields > len(fields)
+        wanted = f"the first line has {layout.n_fields}" if more else f"{max(layout.columns) + 1} or more are needed"
+        return f"{len(fields)} field{'' if len(fields) == 1 else 's'} where {wanted}"
     user, item, rating = (fields[k] for k in layout.columns)
     for noun, field in (("user", user), ("item", item)):
         if not field or b"\0" in field:
             return f"the {noun} id is empty" if not field else f"the {noun} id holds a NUL character"
-    return f"the rating {quote(rating)} is not a finite number of at least 0"
+    remedy = " (write it with a decimal point)" if NUMBER.match(rating.replace(b",", b".")) and b"," in rating else ""
+    return f"the rating {quote(rating)} is not a finite number of at least 0{remedy}"
 
 
 class Pieces:

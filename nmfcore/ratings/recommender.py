@@ -172,11 +172,7 @@ class Recommender:
             If ``max_iter`` ended the fit.
         """
         self._check()
-        if not isinstance(ratings, Ratings):
-            raise TypeError(
-                f"fit needs nmfcore.Ratings, not {type(ratings).__name__}: see Ratings.from_frame, from_triplets and "
-                "from_csv."
-            )
+        _check_ratings(ratings, "fit")
         return self._go(ratings, max_iter=self.max_iter, callback=callback, progress=progress)
 
     def partial_fit(
@@ -225,6 +221,7 @@ class Recommender:
         from nmfcore.stopping import ConvergenceWarning
 
         max_iter = validation.whole(max_iter, "max_iter", 0)
+        _check_ratings(ratings, "partial_fit")
         if self._model is None:
             return self.fit(ratings, callback=callback, progress=progress)
         self._check()
@@ -323,9 +320,15 @@ class Recommender:
         ------
         KeyError
             If an id is not known; the message names it.
+        ValueError
+            If there are several users and not as many items.
         """
         model = self._fitted()
-        predicted = model.f.predict(model.ratings.user_index(users), model.ratings.item_index(items))
+        rows, columns = model.ratings.user_index(users), model.ratings.item_index(items)
+        sizes = np.size(rows), np.size(columns)
+        if len({*sizes} - {1}) > 1:
+            raise ValueError(f"{sizes[0]} users for {sizes[1]} items: give as many of both, or a single one.")
+        predicted = model.f.predict(rows, columns)
         return (np.clip(predicted, *model.limits) if clip else predicted)[()]
 
     @overload
@@ -494,3 +497,11 @@ class Recommender:
         recommender, model = saving.load(path, cls, max_bytes)
         recommender._model = model
         return recommender
+
+
+def _check_ratings(ratings: Any, method: str) -> None:
+    if not isinstance(ratings, Ratings):
+        raise TypeError(
+            f"{method} needs nmfcore.Ratings, not {type(ratings).__name__}: see Ratings.from_frame, from_triplets and "
+            "from_csv."
+        )
