@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -37,3 +38,10 @@ def read(arguments: argparse.Namespace) -> Ratings:
             raise ValueError(f"--columns {arguments.columns}: give three names, as in --columns reader,book,stars")
         given |= dict(zip(("user", "item", "rating"), names, strict=True))
     return Ratings.from_csv(arguments.ratings, **given)
+
+
+def check_apart(option: str, path: str, *read: str | None) -> None:
+    """Refuse to write where one of the files is that are read: a slip of the keyboard would cost the only copy."""
+    for other in read:
+        if other is not None and os.path.exists(path) and os.path.exists(other) and os.path.samefile(path, other):
+            raise ValueError(f"{option} {path}: this file is read here, and would be lost. Choose another name.")

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from nmfcore.cli import reading
 from nmfcore.cli.words import count, invoked_as
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ plain factorisation of the ratings with a penalty."""
 def add_to(commands: Any) -> None:
     """Add this command to the parser's."""
     help_ = "choose the number of latent features on held-out ratings"
-    add = commands.add_parser("select-rank", help=help_, description=_DESCRIPTION).add_argument
+    parser = commands.add_parser("select-rank", help=help_, description=_DESCRIPTION)
+    add = parser.add_argument
     add("ratings", metavar="FILE", help="file of ratings; .gz is read too")
     add(
         "--ranks",
@@ -63,18 +65,13 @@ def add_to(commands: Any) -> None:
     add("--prior", type=float, metavar="N", help="weight of a user's and an item's mean, in ratings (default: 30)")
     add("--no-offsets", dest="offsets", action="store_false", default=None, help="without offsets of users and items")
     add("--seed", type=int, default=0, metavar="N", help="of the folds and of the starts (default: 0)")
-    add(
-        "--duplicates",
-        choices=("error", "last", "mean"),
-        default="error",
-        help="where a user rated an item more than once (default: error)",
-    )
+    reading.add_to(parser)
     add("--max-iter", type=int, metavar="N", help="most iterations of a fit (default: 300; with another --loss 200)")
     add(
         "--tol",
         type=float,
         metavar="X",
-        help="stop a fit at this KKT residual (default: 0.0003; with another --loss 0.0002)",
+        help="stop a fit at this KKT residual (default: 0.002; with another --loss 0.0002)",
     )
     add("--plot", metavar="IMAGE", help="draw the errors into this file (.png, .svg, .pdf); needs matplotlib")
 
@@ -99,15 +96,15 @@ def parse_ranks(text: str) -> list[int]:
 
 def run(arguments: argparse.Namespace) -> None:
     """Do what the command line asks."""
-    from nmfcore.ratings import Ratings
     from nmfcore.stopping import ConvergenceWarning
 
     ranks = parse_ranks(arguments.ranks)
     select = _as_fit_does(arguments) if arguments.loss == AS_FIT else _plainly(arguments)
     if arguments.plot is not None:
         _check_plot(arguments.plot)  # now, not after the work
+        reading.check_apart("--plot", arguments.plot, arguments.ratings)
     began = time.perf_counter()
-    ratings = Ratings.from_csv(arguments.ratings, duplicates=arguments.duplicates)
+    ratings = reading.read(arguments)
     m, n = ratings.shape
     size = f"{count(ratings.nnz, 'rating')} of {count(n, 'item')} by {count(m, 'user')}"
     print(f"{arguments.ratings}: {size}, read in {time.perf_counter() - began:.2f} s\n")
@@ -190,6 +187,8 @@ def _next(s: RankSelection, arguments: argparse.Namespace) -> str:
     given = _given(arguments, *same) if s.settings["loss"] == AS_FIT else {}
     words = [f"{same[name]} {value}" for name, value in given.items()]
     words += ["--no-offsets"] if arguments.offsets is False else []
+    of_file = {"sep": "--sep", "columns": "--columns"}
+    words += [f"{of_file[name]}={shlex.quote(text)}" for name, text in _given(arguments, *of_file).items()]
     words += [f"--duplicates {arguments.duplicates}"] if arguments.duplicates != "error" else []
     options = " ".join([f"--rank {s.best}", *words, "--test 0.1 --out model.npz"])
     return f"{invoked_as()} fit {shlex.quote(arguments.ratings)} {options}"
