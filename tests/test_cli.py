@@ -307,6 +307,26 @@ def test_a_file_with_other_names_and_separators(tmp_path: Path, capsys: pytest.C
     assert "name them with --columns USER,ITEM,RATING" in error_of(["fit", path, "--out", out], capsys)
 
 
+def test_nothing_that_is_read_is_replaced(
+    ratings_file: Path, model_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A model may be fitted anew over an old one, but not over the ratings."""
+    ratings, model, titles, link = (tmp_path / name for name in ("r.csv", "m.npz", "movies.csv", "link.csv"))
+    ratings.write_bytes(ratings_file.read_bytes())
+    model.write_bytes(model_file.read_bytes())
+    titles.write_text("movieId,title\n1,One\n")
+    link.symlink_to(ratings)
+    before = {path: path.read_bytes() for path in (ratings, model, titles)}
+    for out in (ratings, link):
+        assert "would be lost" in error_of(["fit", ratings, "--rank", "1", "--out", out], capsys)
+    for out in (model, titles):
+        command = ["recommend", model, "--all", "--titles", titles, "--out", out]
+        assert f"--out {out}: this file is read here" in error_of(command, capsys)
+    assert {path: path.read_bytes() for path in (ratings, model, titles)} == before
+    assert main(["fit", str(ratings), "--rank", "1", "--max-iter", "1", "--out", str(model)]) == 0
+    assert model.read_bytes() != before[model]
+
+
 def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     captured = capsys.readouterr()

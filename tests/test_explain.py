@@ -152,6 +152,30 @@ def test_a_contribution_is_the_rating_times_its_effect_on_a_refit(offsets: bool,
             assert part == pytest.approx((rating - b - c[item]) * derivative, rel=1e-5, abs=1e-7)
 
 
+@pytest.mark.parametrize("shift", [-500, -100, 300, 498])
+def test_it_explains_ratings_of_any_size(ratings: Ratings, model: Recommender, shift: int) -> None:
+    """Ratings 4**shift times as large have parts that are so, too: to the last bit, where nothing overflows."""
+    W, H = (np.array(A) for A in model.factorization_)
+    why = explain(ratings, W, H, 5, 9, 4, n=1000, l2=0.01, prior=30.0)
+    root, size = 2.0**shift, 4.0**shift
+    larger = Ratings(ratings.users, ratings.items, ratings.indptr, ratings.indices, ratings.data * size)
+    W[:, :5], H[:5] = W[:, :5] * root, H[:5] * root
+    W[:, 5], H[6] = W[:, 5] * size, H[6] * size
+    same = explain(larger, W, H, 5, 9, 4, n=1000, l2=0.01 * size, prior=30.0)
+    assert same.contributions.tolist() == (size * why.contributions).tolist()
+    assert (same.score, same.rest) == (size * why.score, size * why.rest)
+
+
+def test_it_explains_a_model_of_nothing_but_means() -> None:
+    rng = np.random.default_rng(0)
+    flat = rng.choice(600, size=150, replace=False)
+    ratings = Ratings.from_triplets(flat // 20, flat % 20, rng.integers(1, 6, 150) * 1e300)
+    model = Recommender(rank=3, prior=1e30, random_state=0).fit(ratings)
+    why = model.explain(int(flat[0] // 20), int(flat[0] % 20))
+    assert np.isfinite(why.contributions).all()
+    assert np.abs(why.contributions).max() < 1e-20 * why.score
+
+
 def test_without_ratings_or_features_there_is_still_an_answer() -> None:
     ratings = Ratings([1, 2, 3], [1, 2], [0, 2, 2, 3], [0, 1, 0], [4.0, 2.0, 3.0])
     model = Recommender(rank=2, random_state=0).fit(ratings)

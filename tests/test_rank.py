@@ -856,19 +856,43 @@ def test_the_command_line_chooses_for_the_fit_it_goes_on_to(ratings_file, capsys
     assert asked.duplicates == "last"
 
 
-def test_select_rank_reads_what_fit_reads(tmp_path, capsys):
-    ratings = nmfcore.datasets.planted_ratings(30, 20, 300)
-    users, items, values = ratings.triplets()
-    rows = [f"{r:g}~{i}~u{u}\n" for u, i, r in zip(users, items, values, strict=True)]
-    path = tmp_path / "my ratings.txt"
-    path.write_text("points~book~reader\n" + "".join(rows))
-    options = ["--sep", "~", "--columns", "reader, book,points"]
-    assert main(["select-rank", str(path), "--ranks", "1,2", "--folds", "2", *options]) == 0
+def test_the_command_line_reads_and_hands_on_what_fit_reads(ratings_file, tmp_path, capsys):
+    odd = tmp_path / "odd ratings.txt"
+    rows = [line.split(",") for line in ratings_file.read_text().splitlines()]
+    odd.write_text("stars~my reader~book\n" + "".join(f"{r}~{u}~{i}\n" for u, i, r in rows))
+    fast = ["--ranks", "1,2", "--folds", "2", "--max-iter", "3"]
+    assert main(["select-rank", str(odd), *fast, "--sep", "~"]) == 2
+    assert "name them with --columns USER,ITEM,RATING" in capsys.readouterr().err
+    assert main(["select-rank", str(odd), *fast, "--sep", "~", "--columns", "my reader,book,stars"]) == 0
     out = capsys.readouterr().out
-    assert "300 ratings of 20 items by 30 users" in out
+    assert main(["select-rank", str(ratings_file), *fast]) == 0
+    plain = capsys.readouterr().out
+    tables = [[line for line in text.splitlines() if line.startswith("   ")] for text in (out, plain)]
+    assert tables[0] == tables[1]
+    assert len(tables[0]) == 3
     fit = shlex.split(out.splitlines()[-1].strip())
-    fit[fit.index("--out") + 1] = str(tmp_path / "model.npz")
-    assert main(fit[fit.index("fit") :]) == 0  # the command it shows reads the file too
+    asked = _parser().parse_args(fit[fit.index("fit") :])
+    assert (asked.ratings, asked.sep, asked.columns) == (str(odd), "~", "my reader,book,stars")
+
+
+@pytest.mark.parametrize("command", ["fit", "select-rank"])
+def test_the_defaults_that_the_command_line_tells_are_those_of_the_recommender(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    options = {"tol": "--tol X", "max_iter": "--max-iter N", "prior": "--prior N"}
+    for name, option in options.items():
+        default = told.rpartition(f"{option} ")[2].partition("(default: ")[2]
+        assert float(default.replace(";", " ").replace(")", " ").split()[0]) == getattr(nmfcore.Recommender, name)
+
+
+def test_a_drawing_does_not_replace_the_ratings(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "ratings.png"
+    path.write_text("1,1,5\n1,2,3\n2,1,4\n2,2,4\n")
+    assert main(["select-rank", str(path), "--ranks", "1", "--folds", "2", "--plot", str(path)]) == 2
+    assert "this file is read here, and would be lost" in capsys.readouterr().err
+    assert path.read_text().startswith("1,1,5")
 
 
 def test_another_loss_from_the_command_line(ratings_file, capsys):

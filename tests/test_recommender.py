@@ -429,3 +429,13 @@ def test_files_that_are_no_recommender(fitted: Recommender, tmp_path: Path) -> N
         Recommender.load(path)
     with pytest.raises(FileNotFoundError):
         Recommender.load(tmp_path / "absent.npz")
+
+
+def test_ratings_whose_sum_is_beyond_float64_are_refused() -> None:
+    """Before, by an error about an l2 that nobody had given."""
+    ratings = Ratings.from_triplets([1, 1, 2], [1, 2, 1], [1e308, 5e307, 1e308])
+    model = Recommender(rank=1, random_state=0)
+    with pytest.raises(ValueError, match=r"largest rating is 1e\+308: the sum of 3 .* less than 5\.99e\+307"):
+        model.fit(ratings)
+    small = Ratings.from_triplets([1, 1, 2], [1, 2, 1], [5e307, 2.5e307, 5e307])
+    assert np.isfinite(model.fit(small).predict(2, 2))

@@ -35,6 +35,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--test {arguments.test:g}: the share to hold out is between 0 and 1, such as 0.1")
     validation.generator(arguments.seed)
     archive.check_target(arguments.out)  # now, not after the work
+    reading.check_apart("--out", arguments.out, arguments.ratings)
     began = time.perf_counter()
     ratings = reading.read(arguments)
     _describe(arguments.ratings, ratings, time.perf_counter() - began)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ def given(arguments: argparse.Namespace) -> list[str]:
     """Return these options as they were given, for a command that reads the same file."""
     duplicates = None if arguments.duplicates == "error" else arguments.duplicates
     asked = {"--duplicates": duplicates, "--sep": arguments.sep, "--columns": arguments.columns}
-    return [f"{name} {shlex.quote(value)}" for name, value in asked.items() if value is not None]
+    return [f"{name}={shlex.quote(value)}" for name, value in asked.items() if value is not None]
 
 
 def read(arguments: argparse.Namespace) -> Ratings:
@@ -45,3 +46,10 @@ def read(arguments: argparse.Namespace) -> Ratings:
             raise ValueError(f"--columns {arguments.columns}: give three names, as in --columns reader,book,stars")
         given |= dict(zip(("user", "item", "rating"), names, strict=True))
     return Ratings.from_csv(arguments.ratings, **given)
+
+
+def check_apart(option: str, path: str, *read: str | None) -> None:
+    """Refuse to write where one of the files is that are read: a slip of the keyboard would cost the only copy."""
+    for other in read:
+        if other is not None and os.path.exists(path) and os.path.exists(other) and os.path.samefile(path, other):
+            raise ValueError(f"{option} {path}: this file is read here, and would be lost. Choose another name.")

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nmfcore import archive
+from nmfcore.cli import reading
 from nmfcore.cli.words import count, invoked_as
 from nmfcore.ratings import Ratings, Recommender, parse_id, read_titles
 from nmfcore.ratings.ranking import best_items, table_of
@@ -29,6 +30,8 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError("--all needs --out FILE to write to, or --out - for the screen")
     if arguments.out is not None and not arguments.all:
         raise ValueError("--out is where --all writes to: give both or neither")
+    if arguments.out not in (None, "-"):
+        reading.check_apart("--out", arguments.out, arguments.model, arguments.titles)
     model = Recommender.load(arguments.model)
     titles = titles_of(model, arguments.titles, sys.stderr if arguments.out == "-" else None)
     ratings = model.ratings_

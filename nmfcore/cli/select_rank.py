@@ -71,7 +71,7 @@ def add_to(commands: Any) -> None:
         "--tol",
         type=float,
         metavar="X",
-        help="stop a fit at this KKT residual (default: 0.0003; with another --loss 0.0002)",
+        help="stop a fit at this KKT residual (default: 0.002; with another --loss 0.0002)",
     )
     add("--plot", metavar="IMAGE", help="draw the errors into this file (.png, .svg, .pdf); needs matplotlib")
 
@@ -102,6 +102,7 @@ def run(arguments: argparse.Namespace) -> None:
     select = _as_fit_does(arguments) if arguments.loss == AS_FIT else _plainly(arguments)
     if arguments.plot is not None:
         _check_plot(arguments.plot)  # now, not after the work
+        reading.check_apart("--plot", arguments.plot, arguments.ratings)
     began = time.perf_counter()
     ratings = reading.read(arguments)
     m, n = ratings.shape

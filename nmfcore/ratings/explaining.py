@@ -15,6 +15,7 @@ with a rest that is what the fit went by besides these ratings (see `Explanation
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -183,8 +184,7 @@ def explain(
     w, h = split_parts(W[u : u + 1], rank), split_parts(H[:, i : i + 1].T, rank)
     features, offsets = (w.features * h.features)[0], (w.offsets * h.offsets)[0]
     of_rated = split_parts(H[:, rated].T, rank)
-    ridge = l2 * (values.size + prior)
-    sensitivity = _sensitivities(w.features[0], h.features[0], of_rated.features, ridge)
+    sensitivity = _sensitivities(w.features[0], h.features[0], of_rated.features, l2, values.size + prior)
     contributions = (values - of_rated.offsets @ w.offsets[0]) * sensitivity
     order = np.argsort(-np.abs(contributions), kind="stable")
     best, left = order[:n], order[n:]
@@ -208,14 +208,20 @@ def explain(
     )
 
 
-def _sensitivities(w: Vector, h: Vector, of_rated: NDArray[np.float64], ridge: float) -> Vector:
-    """``s_ij``: by how much the features' part for ``h`` rises with each rating, the support of ``w`` kept."""
+def _sensitivities(w: Vector, h: Vector, of_rated: NDArray[np.float64], l2: float, count: float) -> Vector:
+    """``s_ij``: by how much the features' part for ``h`` rises with each rating, the support of ``w`` kept.
+
+    ``ρ`` is ``l2`` for each of ``count`` ratings.
+    """
     support = w > 0
     B = of_rated[:, support]
     if not B.size:
         return np.zeros(of_rated.shape[0])
+    # No scale of the items changes s, but squares of very large ones, and what ρ is of them, would overflow.
+    scale = math.ldexp(1.0, math.frexp(max(float(B.max()), math.sqrt(l2) * math.sqrt(count)))[1] - 1)
+    B = B / scale
     system = B.T @ B
-    system[np.diag_indices_from(system)] += ridge
+    system[np.diag_indices_from(system)] += l2 / scale / scale * count
     # Least squares: without a penalty and with fewer ratings than features the system is singular.
-    solved = np.linalg.lstsq(system, h[support], rcond=None)[0]
+    solved = np.linalg.lstsq(system, h[support] / scale, rcond=None)[0]
     return np.asarray(B @ solved)

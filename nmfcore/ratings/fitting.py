@@ -39,7 +39,13 @@ class Task(NamedTuple):
 
     @classmethod
     def of(cls, ratings: Ratings, l2: float | None, prior: float) -> Self:
-        """The task with these settings of a recommender; ValueError if the penalty is too large."""
+        """The task with these settings of a recommender; ValueError if the penalty or the ratings are too large."""
+        largest, at_most = float(ratings.data.max()), float(np.finfo(np.float64).max) / ratings.nnz
+        if largest > at_most:
+            raise ValueError(
+                f"The largest rating is {largest:g}: the sum of {ratings.nnz:,} of them may overflow. Divide all "
+                f"ratings by one number, so that the largest is less than {at_most:.3g}."
+            )
         means = UserItemMeans.fit(ratings)
         l2 = L2_PER_MEAN * means.mean if l2 is None else l2
         most = MOST_L2 * unit_of(means)
