@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numba.core.errors import TypingError
 
-from nmfcore.kernels import _lanes, _lines, _panels, _plain, dense
+from nmfcore.kernels import _lanes, _lines, _panels, _plain, dense, factors
 from nmfcore.kernels._jit import njit
 
 DTYPES = [np.float32, np.float64]
@@ -311,3 +312,30 @@ def test_steps_of_a_tile(dtype: Any, r: int) -> None:
         compiled(steps, hessian, t, g)
         plain(steps, hessian, t, expected)
         np.testing.assert_allclose(g, expected, RTOL[dtype])
+
+
+def test_a_block_takes_arrays_of_one_dtype_only() -> None:
+    if _lanes.add_rows is _plain.add_rows:
+        pytest.skip("not compiled")
+    X, B, out = np.ones((8, 4)), np.ones((4, 16)), np.ones((8, 16))
+    with pytest.raises(TypingError, match="rows_panel: arrays of float32 and float64"):
+        rows_panel(X, 0, 8, B.astype(np.float32), 0, 0, 4, out, 0, 0)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (70, 8), (200, 20), (65, 50)])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_change_of_a_quadratic(dtype: Any, shape: tuple[int, int]) -> None:
+    m, r = shape
+    rng = np.random.default_rng(m)
+    A, Y, C = (rng.random(shape).astype(dtype) for _ in range(3))
+    B = rng.random((30, r))
+    G = (B.T @ B).astype(dtype)
+    lo, hi = m // 3, max(m - 1, 1)
+
+    def f(A: Any) -> Any:
+        A = A.astype(float)
+        return np.sum(A * (0.5 * A @ G - C + 0.3 + 0.35 * A), axis=1)
+
+    expected = (f(Y) - f(A))[lo:hi].sum()
+    for gram in (G, G.astype(np.float64)):
+        assert factors.change(A, Y, C, gram, 0.3, 0.7, lo, hi) == pytest.approx(expected, rel=1e-10, abs=1e-10)

@@ -169,5 +169,5 @@ def _outer_lines(typing: Any, w: Any, L: Any, n: Any, r: Any, G: Any) -> Any:
 
 copy_lines: Any = compiled(_copy_lines, _plain.copy_lines)
 dot_lines: Any = compiled(_dot_lines, _plain.dot_lines)
-add_lines: Any = compiled(_add_lines, _plain.add_lines)
+add_lines: Any = compiled(_add_lines, _plain.add_lines, mixed=True)
 outer_lines: Any = compiled(_outer_lines, _plain.outer_lines)

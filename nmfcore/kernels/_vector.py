@@ -11,12 +11,15 @@ kernels, or set ``NUMBA_CACHE_DIR``.
 
 from __future__ import annotations
 
+from functools import wraps
 from typing import Any
 
 import llvmlite.binding
 from llvmlite import ir
 from numba.core import cgutils as _cgutils
 from numba.core import config as _config
+from numba.core import types
+from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
 cgutils: Any = _cgutils  # without types
@@ -34,9 +37,17 @@ def _features() -> Any:
 REGISTERS, BYTES = (16, 64) if _features().get("avx512f") else (8, 32)  # for sums, half of those there are
 
 
-def compiled(generate: Any, plain: Any) -> Any:
-    """The block that ``generate`` makes, or its plain twin."""
-    return plain if config.DISABLE_JIT else intrinsic(generate)
+def compiled(generate: Any, plain: Any, mixed: bool = False) -> Any:
+    """The block that ``generate`` makes, or its plain twin. Unless it is ``mixed``, its arrays are of one precision."""
+
+    @wraps(generate)
+    def of_one_dtype(typing: Any, *arguments: Any) -> Any:
+        kinds = {a.dtype for a in arguments if isinstance(getattr(a, "dtype", None), types.Float)}
+        if len(kinds) > 1 and not mixed:  # memory of one would be read as the other
+            raise TypingError(f"{generate.__name__}: arrays of {' and '.join(sorted(map(str, kinds)))}")
+        return generate(typing, *arguments)
+
+    return plain if config.DISABLE_JIT else intrinsic(of_one_dtype)
 
 
 def _element(context: Any, builder: Any, kind: Any, value: Any, indices: list[Any]) -> Any:

@@ -9,6 +9,9 @@ import numpy as np
 
 from nmfcore._types import Array
 from nmfcore.kernels._jit import kernel
+from nmfcore.kernels._panels import HEIGHT, LINE, rows_panel, rows_panel_narrow
+
+TOGETHER = 64  # rows whose products with G are formed at a time
 
 
 @kernel
@@ -55,12 +58,10 @@ def extrapolate(A: Array, last: Array, momentum: float, floor: float) -> Array:
 
 @kernel
 def _extrapolate(A: Array, last: Array, momentum: float, floor: float, Y: Array) -> None:
-    m, r = A.shape
-    for i in range(m):
-        for t in range(r):
-            low = floor * A[i, t]
-            y = A[i, t] + momentum * (A[i, t] - last[i, t])
-            Y[i, t] = y if y > low else low
+    a, b, y = A.reshape(-1), last.reshape(-1), Y.reshape(-1)  # long loops: rows are short
+    for p in range(a.size):
+        low, carried = floor * a[p], a[p] + momentum * (a[p] - b[p])
+        y[p] = carried if carried > low else low
 
 
 @kernel
@@ -69,17 +70,25 @@ def change(A: Array, Y: Array, C: Array, G: Array, l1: float, l2: float, lo: int
 
     For a quadratic the change is the step times the gradient half way.
     """
-    r = A.shape[1]
-    half = np.empty(r)
+    r, wide = A.shape[1], LINE // 8
+    double = G.astype(np.float64)  # as what it is multiplied with
+    half, product = np.empty((TOGETHER, r)), np.empty((TOGETHER, r))
+    flat_half, flat_product = half.reshape(-1), product.reshape(-1)
+    flat_A, flat_Y, flat_C = A.reshape(-1), Y.reshape(-1), C.reshape(-1)
     total = 0.0
-    for i in range(lo, hi):
-        for t in range(r):
-            half[t] = 0.5 * (np.float64(A[i, t]) + np.float64(Y[i, t]))
-        for t in range(r):
-            step = np.float64(Y[i, t]) - np.float64(A[i, t])
-            if step != 0.0:
-                gradient = l1 + l2 * half[t] - np.float64(C[i, t])
-                for s in range(r):
-                    gradient += half[s] * G[t, s]
-                total += step * gradient
+    for first in range(lo, hi, TOGETHER):
+        count = min(TOGETHER, hi - first)
+        here = slice(first * r, (first + count) * r)
+        a, y, c = flat_A[here], flat_Y[here], flat_C[here]
+        for p in range(count * r):
+            flat_half[p] = 0.5 * (np.float64(a[p]) + np.float64(y[p]))
+        for i in range(0, count, HEIGHT):
+            for t in range(0, r, 2 * wide):
+                if r - t > wide:
+                    rows_panel(half, i, count, double, t, 0, r, product, i, 0)
+                else:
+                    rows_panel_narrow(half, i, count, double, t, 0, r, product, i, 0)
+        for p in range(count * r):
+            gradient = flat_product[p] + l1 + l2 * flat_half[p] - np.float64(c[p])
+            total += (np.float64(y[p]) - np.float64(a[p])) * gradient
     return total
