@@ -3,8 +3,8 @@
 OpenBLAS runs a product with few columns far below the machine's limit, and its sums depend on the number of
 its threads. Both products here are made of blocks of sums that stay in registers: eight rows of X, or components, by
 two vectors. Of X they take so much at a time as a cache keeps until all components have had it. Where rows of X are
-long, a walk down its columns would wait for memory at every step: there a piece of it is copied first, row by row, and
-what comes next is asked for meanwhile (a third to twice as fast).
+long, a walk down its columns would wait for memory at every step: there a piece of it is copied first, row by row (a
+third to twice as fast). The next piece of X is asked for while sums are made of this one (up to twice as fast again).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from nmfcore._types import Array
 from nmfcore.kernels._jit import kernel
 from nmfcore.kernels._panels import (
+    CACHE_LINE,
     HEIGHT,
     LINE,
     columns_panel,
@@ -31,6 +32,8 @@ COLUMNS_AT_ONCE = 512  # of eight rows of X: 32 KiB, and of B as much as a secon
 ROWS_AT_ONCE = 64  # of 512 columns of X: 256 KiB, in the second-level cache
 SHORT = 4096  # bytes of a row of X, up to which columns are walked down as they are
 AHEAD = 2  # rows of X
+NEAR = 2097152  # bytes of X, of which so many may be in the second-level cache since the last product
+LONG = 2048  # bytes of each row of a piece, that the processor itself has noticed to be read one after the other
 GRAM_ROWS = 256  # of B, transposed while they are in the first-level cache
 
 
@@ -61,12 +64,18 @@ def columns_times(X: Array, A: Array, lo: int, hi: int, out: Array) -> None:
     sums = np.zeros((r, blocks * wide), X.dtype)
     copied = n * X.itemsize > SHORT
     piece = np.empty((blocks * ROWS_AT_ONCE if copied else 0, wide), X.dtype)
+    asked = X.size * X.itemsize > NEAR and (not copied or (hi - lo) * X.itemsize < LONG)
+    panels = blocks * ((r + HEIGHT - 1) // HEIGHT)
     for first in range(0, m, ROWS_AT_ONCE):
         count = min(ROWS_AT_ONCE, m - first)
         if copied:
             _copy_blocks(X, first, count, lo, hi, piece)
+        done, following = 0, min(ROWS_AT_ONCE, m - first - count) if asked else 0
         for b in range(blocks):
             for t in range(0, r, HEIGHT):
+                if following:
+                    _ask_for(X, first + count, following, lo, hi, done, panels)
+                    done += 1
                 if copied and r - t > HEIGHT // 2:
                     columns_panel(piece, b * ROWS_AT_ONCE, 0, count, A, first, t, sums, b * wide)
                 elif copied:
@@ -97,6 +106,20 @@ def _copy_blocks(X: Array, first: int, count: int, lo: int, hi: int, piece: Arra
             to[:] = 0
             for q in range(x.size):
                 to[q] = x[q]
+
+
+@kernel
+def _ask_for(X: Array, first: int, count: int, lo: int, hi: int, part: int, parts: int) -> None:
+    """Have one of some equal parts of ``X[first : first + count, lo:hi]`` brought near, line by line."""
+    line = CACHE_LINE // X.itemsize
+    lines = (hi - lo + line - 1) // line
+    each = (count * lines + parts - 1) // parts
+    i, k = divmod(part * each, lines)
+    for _ in range(min(each, count * lines - part * each)):
+        prefetch(X, first + i, lo + k * line)
+        k += 1
+        if k == lines:
+            i, k = i + 1, 0
 
 
 @kernel
