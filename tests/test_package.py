@@ -220,7 +220,7 @@ def test_the_compiler_may_reassociate_but_must_honour_nan():
 # Code of kernels/_lanes.py, _lines.py and _panels.py; kernels/_vector.py says what that costs.
 VECTORS = {"EIGHT", "LANES", "add_lines", "copy_lines", "dot_lines", "outer_lines"}
 VECTORS |= {"add_four_steps", "add_step"}
-VECTORS |= {"HEIGHT", "LINE", "columns_panel", "columns_panel_low", "rows_panel", "rows_panel_narrow"}
+VECTORS |= {"CACHE_LINE", "HEIGHT", "LINE", "columns_panel", "columns_panel_low", "rows_panel", "rows_panel_narrow"}
 VECTORS |= {"add_gathered", "prefetch", "prefetch_entries"}
 VECTORS |= {"add_outer", "add_outer_narrow", "add_rows", "errors", "subtract_dots", "sweep_lanes", "transpose_square"}
 
