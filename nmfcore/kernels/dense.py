@@ -9,8 +9,6 @@ third to twice as fast). The next piece of X is asked for while sums are made of
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from nmfcore._types import Array
@@ -26,15 +24,13 @@ from nmfcore.kernels._panels import (
     rows_panel_narrow,
 )
 
-Four = tuple[int, int, int, int]
-
 COLUMNS_AT_ONCE = 512  # of eight rows of X: 32 KiB, and of B as much as a second-level cache holds
 ROWS_AT_ONCE = 64  # of 512 columns of X: 256 KiB, in the second-level cache
 SHORT = 4096  # bytes of a row of X, up to which columns are walked down as they are
 AHEAD = 2  # rows of X
 NEAR = 2097152  # bytes of X, of which so many may be in the second-level cache since the last product
 LONG = 2048  # bytes of each row of a piece, that the processor itself has noticed to be read one after the other
-GRAM_ROWS = 256  # of B, transposed while they are in the first-level cache
+GRAM_ROWS = 256  # of B, whose sums stay in registers
 
 
 @kernel
@@ -123,55 +119,24 @@ def _ask_for(X: Array, first: int, count: int, lo: int, hi: int, part: int, part
 
 
 @kernel
-def _four_rows_by_four(X: Array, Bt: Array, rows: Four, t: int, first: int, last: int) -> Any:
-    i0, i1, i2, i3 = rows
-    t1, t2, t3 = t + 1, t + 2, min(t + 3, Bt.shape[0] - 1)
-    zero = X.dtype.type(0)
-    s00 = s01 = s02 = s03 = zero
-    s10 = s11 = s12 = s13 = zero
-    s20 = s21 = s22 = s23 = zero
-    s30 = s31 = s32 = s33 = zero
-    # Unsigned: an index that might be negative would be looked at, and the loop not vectorised.
-    for j in range(np.uintp(first), np.uintp(last)):
-        x0, x1, x2, x3 = X[i0, j], X[i1, j], X[i2, j], X[i3, j]
-        b0, b1, b2, b3 = Bt[t, j], Bt[t1, j], Bt[t2, j], Bt[t3, j]
-        s00 += x0 * b0
-        s01 += x0 * b1
-        s02 += x0 * b2
-        s03 += x0 * b3
-        s10 += x1 * b0
-        s11 += x1 * b1
-        s12 += x1 * b2
-        s13 += x1 * b3
-        s20 += x2 * b0
-        s21 += x2 * b1
-        s22 += x2 * b2
-        s23 += x2 * b3
-        s30 += x3 * b0
-        s31 += x3 * b1
-        s32 += x3 * b2
-        s33 += x3 * b3
-    return (s00, s01, s02, s03), (s10, s11, s12, s13), (s20, s21, s22, s23), (s30, s31, s32, s33)
-
-
-@kernel
 def gram(B: Array, out: Array) -> None:
     """``out = BᵀB`` in float64 of ``B`` (n, r), whatever its dtype: exactly symmetric, in one read of ``B``."""
     n, r = B.shape
-    padded = (r + 3) // 4 * 4
-    sums = np.zeros((padded, padded))
-    tile = np.zeros((padded, GRAM_ROWS))  # of Bᵀ
+    wide = 2 * LINE // 8
+    sums = np.zeros((r, r + -r % wide))
+    tile = np.empty((GRAM_ROWS, r))
+    flat, numbers = B.reshape(-1), tile.reshape(-1)
     for first in range(0, n, GRAM_ROWS):
-        width = min(GRAM_ROWS, n - first)
-        for t in range(r):
-            for i in range(width):
-                tile[t, i] = B[first + i, t]
-        for s in range(0, padded, 4):
-            for t in range(s, padded, 4):
-                block = _four_rows_by_four(tile, tile, (s, s + 1, s + 2, s + 3), t, 0, width)
-                for a in range(4):
-                    for b in range(4):
-                        sums[s + a, t + b] += block[a][b]
+        count = min(GRAM_ROWS, n - first)
+        b = flat[first * r : (first + count) * r]
+        for p in range(b.size):
+            numbers[p] = b[p]
+        for j in range(0, r, wide):
+            for t in range(0, min(r, j + wide), HEIGHT):  # what is below the diagonal is not needed
+                if r - t > HEIGHT // 2:
+                    columns_panel(tile, 0, j, count, tile, 0, t, sums, j)
+                else:
+                    columns_panel_low(tile, 0, j, count, tile, 0, t, sums, j)
     for s in range(r):
         for t in range(s, r):
             out[s, t] = out[t, s] = sums[s, t]
