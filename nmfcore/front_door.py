@@ -122,7 +122,8 @@ def factorize(
         The start. ``"random"`` is scikit-learn's formula to the bit for an integer ``random_state``.
         ``"compressed"`` improves that, or the W and H given, by fits of samples of X where X has the size and the
         entries per column for it to pay, as dense matrices have (see :mod:`nmfcore.compress`). ``"auto"`` does so
-        unless W and H are both given. A factorization: go on from its W and H.
+        unless W and H are both given, and begins with rough singular vectors (see :mod:`nmfcore.starts`) where HALS
+        fits complete data, most of them zeros. A factorization: go on from its W and H.
     W, H : array_like, shapes (m, r) and (r, n), optional
         Start from these instead; copied, never modified. If only one is given, ``init`` makes the other. A row of W
         or column of H without an observed entry is 0, given or made: nothing is known of it (as in ``f.transform``).
@@ -235,11 +236,13 @@ def factorize(
             penalties = tuple(map(_by_count, penalties, (data, data.T)))
         complete = data.complete if isinstance(data, WithOffsets) else _as_they_are
         with Team(threads) as team, closing(_Watch(callback, bar, stop, scale, complete)) as watch:
-            W0, Ht0 = _start(data, scale, rank, init, W, H, rng, team)
+            gentle = _gentle(solver, data)
+            rough = init == "auto" and W is None and H is None and gentle and beta == 2.0 and rank <= min(data.shape)
+            W0, Ht0 = _start(data, scale, rank, "rough" if rough else init, W, H, rng, team)
             if stop.max_iter > 0:
                 _check_not_locked(solver, data, W0, Ht0)
             penalty_W, penalty_H = map(scale.penalty, penalties)
-            plan = Plan(solver, losses.make(beta, data), penalty_W, penalty_H, team, _gentle(solver, data))
+            plan = Plan(solver, losses.make(beta, data), penalty_W, penalty_H, team, gentle)
             if init == "compressed" or (init == "auto" and (W is None or H is None)):
                 deadline = math.inf if stop.max_time is None else run.began + stop.max_time
                 W0, Ht0, plan = compressed(data, W0, Ht0, plan, deadline)

@@ -401,3 +401,73 @@ def test_starts_have_the_same_bits_for_any_number_of_threads():
     X = np.random.default_rng(0).random((1500, 700))
     one, two = (start(X, 20, "nndsvda", n_threads=k) for k in (1, 2))
     assert same(one, two)
+    few = sp.csr_array(X * (X > 0.7))
+    one, two = (start(few, 20, "auto", n_threads=k) for k in (1, 2))
+    assert same(one, two)
+
+
+# ------------------------------------------------------------------------------------------- rough start
+
+
+def few(m=60, n=45, seed=0):
+    """Few entries, of which a part has low rank."""
+    rng = np.random.default_rng(seed)
+    X = (rng.random((m, 6)) ** 4 @ (rng.random((6, n)) ** 4 * 3.0 ** -np.arange(6)[:, None])) * (
+        rng.random((m, n)) < 0.09
+    )
+    X[5], X[:, 7] = 0, 0
+    return X
+
+
+@pytest.mark.parametrize("shape", [(60, 45), (45, 60), (40, 8), (8, 40)])
+def test_rough_singular_vectors_tell_nearly_as_much(shape):
+    X = few(*shape)
+    with Team(1) as team:
+        U, S, V = starts.rough_svd(read(sp.csr_array(X)).data, 4, np.random.default_rng(1), team)
+    assert (U.shape, S.shape, V.shape) == ((shape[0], 4), (4,), (shape[1], 4))
+    u, s, vt = np.linalg.svd(X)
+    least = np.linalg.norm(X - (u[:, :4] * s[:4]) @ vt[:4])
+    assert least <= np.linalg.norm(X - (U * S) @ V.T) * (1 + 1e-9)
+    assert np.linalg.norm(X - (U * S) @ V.T) < 1.05 * least
+    for Q in (U, V):
+        np.testing.assert_allclose(Q.T @ Q, np.eye(4), atol=1e-6)
+
+
+def test_hals_begins_with_the_rough_start_where_few_entries_are_not_zero():
+    X = few()
+    for kind in (sp.csr_array, np.asarray):
+        W, H = start(kind(X), 4, "auto")
+        expected = starts.start(read(sp.csr_array(X)).data, 4, "rough", np.random.RandomState(0), Team(1))
+        np.testing.assert_allclose(W, expected[0], rtol=1e-6)
+        np.testing.assert_allclose(H, expected[1].T, rtol=1e-6)
+        assert W.min() > 0
+        assert H.min() > 0
+        best, random = (np.linalg.norm(X - a @ b) for a, b in (start(X, 4, "nndsvda"), start(X, 4, "random")))
+        assert np.linalg.norm(X - W @ H) < 0.5 * (best + random)
+        assert start(kind(X), 4, "auto", dtype=np.float32)[0].dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"solver": "mu"}, {"loss": "kullback-leibler"}, {"missing_values": "unstored"}, {"rank": 46}],
+    ids=["MU", "another loss", "missing entries", "more components than columns"],
+)
+def test_others_begin_with_random_numbers(options):
+    X, rank = sp.csr_array(few()), options.pop("rank", 4)
+    assert same(start(X, rank, "auto", **options), start(X, rank, "random", **options))
+
+
+def test_a_factor_that_is_not_given_is_random_too():
+    X = sp.csr_array(few())
+    W, H = start(X, 4, "random")
+    assert same(start(X, 4, "auto", H=H), (W, H))
+
+
+@pytest.mark.parametrize("rank", [1, 3, 9])
+def test_a_rough_start_of_less_rank_or_of_nothing(rank):
+    u, v = np.arange(20.0) % 5, np.arange(9.0) % 3
+    for X in (np.outer(u, v), np.zeros((20, 9)), np.outer(u, v) * 1e-300, np.outer(u, v) * 1e300):
+        f = nmfcore.factorize(sp.csr_array(X), rank, random_state=0, max_iter=200)
+        assert np.isfinite(f.W).all()
+        assert np.isfinite(f.H).all()
+        assert np.linalg.norm((f.W @ f.H - X) / (X.max() or 1.0)) <= 0.1
