@@ -92,17 +92,22 @@ def _gap(results: dict[str, Any], out: Path) -> None:
     _save(figure, out, "gap")
 
 
-def times_to_target(results: dict[str, Any], within: float) -> dict[str, list[float]]:
-    """Per contender the time on every (case, seed); inf where its objective is not within 1.001 of the peer's."""
+def times_to_target(results: dict[str, Any], within: float) -> dict[str, list[float | None]]:
+    """Per contender the time on every (case, seed); inf where its objective is not within 1.001 of the peer's.
+
+    None where it was not run: left out, not installed, or not made for such data.
+    """
     runs = results["runs"]
     names = dict.fromkeys(r["contender"] for r in runs if not r["contender"].endswith("-default"))
-    found: dict[str, list[float]] = {name: [] for name in names}
+    asked = {(r["case"], r["contender"], r["seed"]) for r in runs if "seed" in r}
+    found: dict[str, list[float | None]] = {name: [] for name in names}
     for case in (c for c in results["cases"] if c["group"] != "masked"):  # which most cannot do
         for peer in pick(runs, case["name"], case["peer"]):
             for name in names:
                 run = next((r for r in pick(runs, case["name"], name) if r["seed"] == peer["seed"]), None)
                 there = run is not None and run.get("reached", run["objective"] <= within * peer["objective"])
-                found[name].append(run["warm"] if run is not None and there else math.inf)
+                taken = run["warm"] if run is not None and there else math.inf
+                found[name].append(taken if (case["name"], name, peer["seed"]) in asked else None)
     return found
 
 
@@ -113,21 +118,26 @@ def _profile(results: dict[str, Any], out: Path) -> None:
     problems = len(next(iter(times.values()), []))
     if not problems:
         return
-    best = [min(column) for column in zip(*times.values(), strict=True)]
+    best = [min(t for t in column if t is not None) for column in zip(*times.values(), strict=True)]
     figure, ax = pyplot.subplots(figsize=(6.5, 3.8), layout="constrained")
-    factors = {n: sorted(t / b for t, b in zip(ts, best, strict=True) if t < math.inf) for n, ts in times.items()}
+    given = {name: sum(t is not None for t in ts) for name, ts in times.items()}
+    factors = {
+        name: sorted(t / b for t, b in zip(ts, best, strict=True) if t is not None and t < math.inf)
+        for name, ts in times.items()
+        if given[name]
+    }
     right = 1.5 * max((f[-1] for f in factors.values() if f), default=10.0)
     for name, reached in factors.items():
         color, marker, line = STYLE.get(name, OTHER)
-        share = {1.0: 0.0} | {factor: (k + 1) / problems for k, factor in enumerate(reached)}
-        x, y = [*share, right], [*share.values(), len(reached) / problems]
+        share = {1.0: 0.0} | {factor: (k + 1) / given[name] for k, factor in enumerate(reached)}
+        x, y = [*share, right], [*share.values(), len(reached) / given[name]]
         ax.step(x, y, where="post", color=color, linestyle=line, marker=marker, markersize=3.5, linewidth=1.4,
-                markevery=max(1, len(x) // 10), label=name)  # fmt: skip
+                markevery=max(1, len(x) // 10), label=f"{name} ({given[name]})")  # fmt: skip
     ax.set_xscale("log")
     ax.set_xlim(1.0, right)
     ax.set_ylim(-0.03, 1.03)
     ax.set_xlabel("time, as a multiple of the fastest contender's")
-    ax.set_ylabel(f"share of the {problems} problems solved")
+    ax.set_ylabel("share solved of the problems (how many) it was given")
     ax.grid(True, which="major", color="0.92")
     ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
     _save(figure, out, "profile")

@@ -75,6 +75,9 @@ def size(most: float) -> None:
     print(f"{'entries':>12}{'an iteration':>14}{'MB of X':>9}{'MB added':>10}{'bound':>7}")
     for make in (_dense, _counts):
         entries, seconds = [], []
+        nmfcore.factorize(
+            make(200_000), RANK, random_state=0, max_iter=2, tol=0, n_threads=2
+        )  # compiled code is no data
         for count in (int(c) for c in SIZES if c <= most):
             X = None  # or the last one would be there while the next is made
             X = make(count)
