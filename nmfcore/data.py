@@ -157,11 +157,18 @@ class Data(Protocol):
         """``X B`` with missing entries at the mean of the observed ones, for starts."""
 
 
-def gram(B: Array) -> Array:
+def gram(B: Array, team: Team | None = None) -> Array:
     """``BᵀB`` of ``B`` (n, r) in float64: only r² numbers, so exactness is cheap."""
-    G = np.empty((B.shape[1], B.shape[1]))
-    dense.gram(np.ascontiguousarray(B), G)
-    return G
+    n, r = B.shape
+    B = np.ascontiguousarray(B)
+
+    def of_some(lo: int, hi: int) -> Array:
+        G = np.empty((r, r))
+        dense.gram(B[lo:hi], G)
+        return G
+
+    slabs = _cut_evenly(n, 2.0 * n * r * r, LEAST_ROWS)
+    return np.asarray(sum(team.map(of_some, slabs) if team is not None else (of_some(*slab) for slab in slabs)))
 
 
 class SharedGram:
@@ -170,16 +177,32 @@ class SharedGram:
     def __init__(self, product: Any, m: int, B: Array, step: int) -> None:
         self._product = product  # (lo, hi, out) -> None
         self._step = step
+        self._B = B
+        self._G: Array | None = None
         self.C: Array = np.empty((m, B.shape[1]), B.dtype)
-        self.G: Array = gram(B)[None].astype(B.dtype)
+
+    @property
+    def G(self) -> Array:
+        """``BᵀB`` (1, r, r)."""
+        return self.shared() if self._G is None else self._G
+
+    def shared(self, team: Team | None = None) -> Array:
+        """Sum up ``G``, with the threads of a team if there is one."""
+        self._G = gram(self._B, team)[None].astype(self._B.dtype)
+        return self._G
 
     def blocks(self, lo: int, hi: int) -> Iterator[Block]:
         """``(lo, hi, C, G)`` of some rows; ``C`` is kept for :meth:`change`."""
         for start in range(lo, hi, self._step):
             stop = min(start + self._step, hi)
-            C = self.C[start:stop]
-            self._product(start, stop, C)
-            yield start, stop, C, self.G
+            self.products(start, stop)
+            yield start, stop, self.C[start:stop], self.G
+
+    def products(self, lo: int, hi: int) -> None:
+        """Fill ``C`` for some rows."""
+        for start in range(lo, hi, self._step):
+            stop = min(start + self._step, hi)
+            self._product(start, stop, self.C[start:stop])
 
     def change(self, A: Array, Y: Array, l1: float, l2: float, lo: int, hi: int) -> float:
         """Exact change of the objective between two factors, from the products already made."""
@@ -289,6 +312,8 @@ class Sparse(_Complete):
         self.indptr, self.indices, self.values = indptr, indices, values
         self.shape = shape
         self.dtype = values.dtype
+        self._slabs: dict[int, list[Slab]] = {}  # by how many there are
+        self._turned_slabs: dict[int, list[Slab]] = {}
         self._turned: tuple[Array, Array, Array] | None = None  # arrays, not the object: see T
 
     @property
@@ -299,6 +324,7 @@ class Sparse(_Complete):
             self._turned = sparse.transposed_rows(*arrays, self.shape[1])[:3]
         flipped = Sparse(*self._turned, self.shape[::-1])
         flipped._turned = self.indptr, self.indices, self.values
+        flipped._slabs, flipped._turned_slabs = self._turned_slabs, self._slabs
         return flipped
 
     def with_values(self, values: Array) -> Sparse:
@@ -325,7 +351,10 @@ class Sparse(_Complete):
     def slabs(self, r: int, moving: float = 0.0) -> list[Slab]:
         work = self.work(r) + moving
         most = max(LEAST_SLABS, int(work / MOST_WORK))  # each slab brings all of a large factor near once more
-        return _cut_by_entries(self.indptr, min(slab_count(work, self.shape[0]), most))
+        count = min(slab_count(work, self.shape[0]), most)
+        if count not in self._slabs:  # looked up in every half-step
+            self._slabs[count] = _cut_by_entries(self.indptr, count)
+        return self._slabs[count]
 
     def normal(self, B: Array) -> SharedGram:
         product = partial(sparse.rows_times, self.indptr, self.indices, self.values, B)
@@ -592,9 +621,5 @@ def entries_of(indptr: Array, rows: Array) -> tuple[Array, Array]:
 def _product(data: Dense | Sparse, B: Array, team: Team) -> Array:
     normal = data.normal(np.ascontiguousarray(B, dtype=data.dtype))
 
-    def slab(lo: int, hi: int) -> None:
-        for _ in normal.blocks(lo, hi):
-            pass
-
-    team.map(slab, data.slabs(B.shape[1]))
+    team.map(normal.products, data.slabs(B.shape[1]))
     return normal.C

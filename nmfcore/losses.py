@@ -144,7 +144,8 @@ class Quadratics:
         self.data, self.normal = data, normal
 
     def prepare(self, A: Array, team: Team) -> None:
-        """Nothing."""
+        """Sum up what all rows share."""
+        self.normal.shared(team)
 
     def slabs(self, r: int, sweeps: int) -> list[Slab]:
         return self.data.slabs(r, 2.0 * self.data.shape[0] * r * r * (sweeps + 2))

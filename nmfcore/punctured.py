@@ -79,6 +79,10 @@ class DowndatedGrams:
         self.exact_B: Array = B.astype(np.float64, copy=False)
         self.exact_G = gram(B)
 
+    def shared(self, team: Team | None = None) -> Array:
+        """Sum up ``BᵀB``."""
+        return self.complete.shared(team)
+
     def blocks(self, lo: int, hi: int) -> Iterator[Block]:
         """``(lo, hi, C, G)`` of some rows, each with its own ``G``."""
         for start, stop, C, _ in self.complete.blocks(lo, hi):
