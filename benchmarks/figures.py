@@ -137,7 +137,7 @@ def _profile(results: dict[str, Any], out: Path) -> None:
     ax.set_xlim(1.0, right)
     ax.set_ylim(-0.03, 1.03)
     ax.set_xlabel("time, as a multiple of the fastest contender's")
-    ax.set_ylabel("share solved of the problems (how many) it was given")
+    ax.set_ylabel("share solved of the problems it was given")
     ax.grid(True, which="major", color="0.92")
     ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
     _save(figure, out, "profile")
