@@ -230,6 +230,7 @@ def factorize(
         _check_zeros(data, loss, beta)
         _check_rank(rank, data, init, W, H)
         if offsets:
+            _check_size_for_offsets(scale, data)
             one = float(np.ldexp(1.0, -scale.shift))
             data = _with_offsets(data, (one, one))
         if l2_scaling == "count":
@@ -308,6 +309,15 @@ def _solver(solver: object, beta: float, rank: int) -> Solver:
             f"solver={solver!r} must be 'auto', 'hals', 'mu', or an instance such as nmfcore.solvers.HALS()."
         )
     return _checked(solver, beta)  # type: ignore[arg-type]
+
+
+def _check_size_for_offsets(scale: Scale, data: Data) -> None:
+    """Where X is brought to about 1, the ones beside offsets become as large as its root was small."""
+    if math.log2(max(data.shape)) - 2 * scale.shift >= 1023:
+        raise ValueError(
+            "offsets=True: the entries of X are so small (next to the smallest numbers there are) that the squares of "
+            "the ones beside the offsets overflow; multiply X by 1e100, and divide what is predicted by it."
+        )
 
 
 def _gentle(solver: Solver, data: Data) -> int:

@@ -256,3 +256,12 @@ def test_a_row_too_long_for_one_thread(monkeypatch: pytest.MonkeyPatch, solver: 
     for f in pieces[1:]:
         np.testing.assert_array_equal(f.W, pieces[0].W)
         np.testing.assert_array_equal(f.history.objective, pieces[0].history.objective)
+
+
+def test_entries_too_small_for_ones_beside_them_are_refused():
+    X = np.random.default_rng(0).random((12, 9))
+    f, g = (nmfcore.factorize(np.ldexp(X, e), 2, offsets=True, random_state=0, max_iter=20) for e in (0, -1018))
+    np.testing.assert_allclose(np.ldexp(g.reconstruct(), 1018), f.reconstruct(), rtol=1e-6)
+    for e in (-1021, -1023, -1040):
+        with pytest.raises(ValueError, match=r"so small.*multiply X by 1e100"):
+            nmfcore.factorize(np.ldexp(X, e), 2, offsets=True, random_state=0)
