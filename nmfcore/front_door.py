@@ -238,8 +238,10 @@ def factorize(
         complete = data.complete if isinstance(data, WithOffsets) else _as_they_are
         with Team(threads) as team, closing(_Watch(callback, bar, stop, scale, complete)) as watch:
             gentle = _gentle(solver, data)
-            rough = init == "auto" and W is None and H is None and gentle and beta == 2.0 and rank <= min(data.shape)
-            W0, Ht0 = _start(data, scale, rank, "rough" if rough else init, W, H, rng, team)
+            # Where a fit begins gently all else is said: complete data, most of them zeros, and HALS.
+            rough = gentle > 0 and beta == 2.0 and init == "auto" and W is None and H is None
+            begin = "rough" if rough and rank <= min(data.shape) else init
+            W0, Ht0 = _start(data, scale, rank, begin, W, H, rng, team)
             if stop.max_iter > 0:
                 _check_not_locked(solver, data, W0, Ht0)
             penalty_W, penalty_H = map(scale.penalty, penalties)
@@ -315,8 +317,8 @@ def _check_size_for_offsets(scale: Scale, data: Data) -> None:
     """Where X is brought to about 1, the ones beside offsets become as large as its root was small."""
     if math.log2(max(data.shape)) - 2 * scale.shift >= 1023:
         raise ValueError(
-            "offsets=True: the entries of X are so small (next to the smallest numbers there are) that the squares of "
-            "the ones beside the offsets overflow; multiply X by 1e100, and divide what is predicted by it."
+            f"offsets=True: the largest entry of X is about {math.ldexp(1.0, 2 * scale.shift):.0e}, so small that the "
+            "squares of the ones beside the offsets overflow; multiply X by 1e100, and divide what is predicted by it."
         )
 
 
