@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numba.core.errors import TypingError
 
-from nmfcore.kernels import _lanes, _lines, _panels, _plain, dense, factors
+from nmfcore.kernels import _lanes, _lines, _panels, _plain, _tiles, dense, factors
 from nmfcore.kernels._jit import njit
 
 DTYPES = [np.float32, np.float64]
@@ -291,19 +291,39 @@ def test_lines(dtype: Any, r: int) -> None:
 
 @njit
 def add_four_steps(*args: Any) -> None:
-    _panels.add_four_steps(*args)
+    _tiles.add_four_steps(*args)
 
 
 @njit
 def add_step(*args: Any) -> None:
-    _panels.add_step(*args)
+    _tiles.add_step(*args)
+
+
+@njit
+def move_four(*args: Any) -> Any:
+    return _tiles.move_four(*args)
+
+
+@njit
+def move_one(*args: Any) -> Any:
+    return _tiles.move_one(*args)
+
+
+@njit
+def into_tile(*args: Any) -> None:
+    _tiles.into_tile(*args)
+
+
+@njit
+def out_of_tile(*args: Any) -> None:
+    _tiles.out_of_tile(*args)
 
 
 @pytest.mark.parametrize("r", [1, 4, 5, 11])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_steps_of_a_tile(dtype: Any, r: int) -> None:
     rng = np.random.default_rng(r)
-    lanes = 3 * _panels.LINE // np.dtype(dtype).itemsize
+    lanes = 3 * _tiles.LINE // np.dtype(dtype).itemsize
     steps, hessian = rng.random((4, lanes)).astype(dtype), rng.random((r, r)).astype(dtype)
     for compiled, plain, t in ((add_four_steps, _plain.add_four_steps, r - 4), (add_step, _plain.add_step, r - 1)):
         if t < 0:
@@ -312,6 +332,48 @@ def test_steps_of_a_tile(dtype: Any, r: int) -> None:
         compiled(steps, hessian, t, g)
         plain(steps, hessian, t, expected)
         np.testing.assert_allclose(g, expected, RTOL[dtype])
+
+
+@pytest.mark.parametrize("flat", [False, True])
+@pytest.mark.parametrize("r", [1, 4, 5, 11])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_moves_of_a_tile(dtype: Any, r: int, flat: bool) -> None:
+    """Steps down to 0 and up, and along a coordinate without curvature where the penalty wants it gone, or not."""
+    rng = np.random.default_rng(r)
+    lanes = 3 * _tiles.LINE // np.dtype(dtype).itemsize
+    hessian = np.cov(rng.random((r, 30))).reshape(r, r).astype(dtype)
+    inverse = (1 / np.diag(hessian)).astype(dtype)
+    if flat:
+        hessian[-1], hessian[:, -1], inverse[-1] = 0, 0, 0
+    a, g = rng.random((r, lanes)).astype(dtype), (rng.random((r, lanes)) - 0.5).astype(dtype) / 10
+    for compiled, plain, t in ((move_four, _plain.move_four, r - 4), (move_one, _plain.move_one, r - 1)):
+        if t < 0:
+            continue
+        (one, other), steps = (a.copy() for _ in range(2)), np.zeros((2, 4, lanes), dtype)
+        fell = compiled(one, g, hessian, inverse, t, steps[0]), plain(other, g, hessian, inverse, t, steps[1])
+        np.testing.assert_allclose(fell[0], fell[1], 10 * RTOL[dtype])
+        np.testing.assert_allclose(one, other, RTOL[dtype], atol=10 * RTOL[dtype])
+        np.testing.assert_allclose(steps[0], steps[1], RTOL[dtype], atol=10 * RTOL[dtype])
+        assert (one == 0).any()
+        assert (one[-1] > 0).any()
+        assert fell[0] > 0
+
+
+@pytest.mark.parametrize("r", [1, 2, 3, 4, 5, 8, 9, 16, 17, 37])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rows_into_a_tile_and_out_of_it(dtype: Any, r: int) -> None:
+    """Beyond the last row a vector of numbers may be written over, and nothing else."""
+    lanes = _tiles.LINE // np.dtype(dtype).itemsize
+    A = np.random.default_rng(r).random((7 * lanes, r)).astype(dtype)
+    tile = np.full((r, 4 * lanes), 7, dtype)
+    into_tile(A, 3, 2 * lanes, tile)
+    np.testing.assert_array_equal(tile[:, : 2 * lanes], A[3 : 3 + 2 * lanes].T)
+    assert np.all(tile[:, 2 * lanes :] == 7)
+    out = np.full_like(A, 7)
+    out_of_tile(out, 3, 2 * lanes, tile)
+    np.testing.assert_array_equal(out[3 : 3 + 2 * lanes], A[3 : 3 + 2 * lanes])
+    assert np.all(out[:3] == 7)
+    assert np.all(out.reshape(-1)[(3 + 2 * lanes) * r + lanes - 1 :] == 7)
 
 
 def test_a_block_takes_arrays_of_one_dtype_only() -> None:
@@ -339,3 +401,11 @@ def test_the_change_of_a_quadratic(dtype: Any, shape: tuple[int, int]) -> None:
     expected = (f(Y) - f(A))[lo:hi].sum()
     for gram in (G, G.astype(np.float64)):
         assert factors.change(A, Y, C, gram, 0.3, 0.7, lo, hi) == pytest.approx(expected, rel=1e-10, abs=1e-10)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (1, 1), (15, 5), (16, 4), (70, 9), (321, 2)])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_moments(dtype: Any, shape: tuple[int, int]) -> None:
+    A = np.random.default_rng(0).random(shape).astype(dtype)
+    exact = A.astype(float)
+    np.testing.assert_allclose(factors.column_moments(A), [exact.sum(axis=0), (exact**2).sum(axis=0)], 1e-13)

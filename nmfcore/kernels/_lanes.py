@@ -13,7 +13,7 @@ from numba.core import types
 from nmfcore.kernels import _plain
 from nmfcore.kernels._vector import (
     BYTES,
-    REGISTERS,
+    SUMS,
     WORD,
     _element,
     _exchanged,
@@ -29,7 +29,7 @@ LANES = 16
 
 def _at_once(kind: Any) -> int:
     """How many vectors of sixteen sums the registers hold."""
-    return int(max(1, min(LANES, REGISTERS * BYTES // (LANES * kind.dtype.bitwidth // 8))))
+    return int(max(1, min(LANES, SUMS * BYTES // (LANES * kind.dtype.bitwidth // 8))))
 
 
 def _at(context: Any, builder: Any, array: Any, *place: Any) -> Any:

@@ -12,13 +12,13 @@ from numba.core import types
 
 from nmfcore.kernels import _plain
 from nmfcore.kernels._lanes import _at, _fma, _row
-from nmfcore.kernels._vector import BYTES, REGISTERS, WORD, _load, _store, cgutils, compiled
+from nmfcore.kernels._vector import BYTES, REGISTERS, SUMS, WORD, _load, _store, cgutils, compiled
 
 LINE = BYTES  # bytes of a vector
 CACHE_LINE = 64  # bytes
 AHEAD = 8  # entries until a row of B that is asked for is needed
 ENTRIES = 64  # of a row, that are asked for at once
-HEIGHT = REGISTERS // 2  # rows of X, or components, at a time; with two vectors of each
+HEIGHT = 8 if REGISTERS == 32 else 6  # rows of X, or components, at a time; with two vectors of each
 
 
 def _lanes(kind: Any) -> int:
@@ -49,9 +49,18 @@ def _masked(builder: Any, kind: str, pointer: Any, vector: Any, *arguments: Any)
     return builder.call(function, given)
 
 
-def _load_some(builder: Any, pointer: Any, vector: Any, mask: Any) -> Any:
-    """A vector, with 0 in lanes that are not of the mask, whose memory is not touched."""
+def _load_some(builder: Any, pointer: Any, vector: Any, mask: Any, align: int) -> Any:
+    """A vector, with 0 in lanes that are not of the mask, if there is one, whose memory is not touched."""
+    if mask is None:
+        return _load(builder, pointer, vector, align)
     return _masked(builder, "load", pointer, vector, mask, ir.Constant(vector, [0.0] * vector.count))
+
+
+def _store_some(builder: Any, value: Any, pointer: Any, mask: Any, align: int) -> None:
+    if mask is None:
+        _store(builder, value, pointer, align)
+    else:
+        _masked(builder, "store", pointer, value.type, value, mask)
 
 
 def _least(builder: Any, a: Any, b: Any) -> Any:
@@ -66,39 +75,41 @@ def _rows_panel(vectors: int) -> Any:
             X, i, end, B, t, first, last, out, o, add = zip(signature.args, values, strict=True)
             i, end, t, first, last, o, add = (number[1] for number in (i, end, t, first, last, o, add))
             number, word, lanes = context.get_data_type(X[0].dtype), t.type, _lanes(X[0])
-            vector = ir.VectorType(number, lanes)
+            vector, align = ir.VectorType(number, lanes), X[0].dtype.bitwidth // 8
             r = cgutils.unpack_tuple(builder, context.make_array(B[0])(context, builder, B[1]).shape)[1]
-            masks = [_mask(builder, builder.sub(r, builder.add(t, word(v * lanes))), lanes) for v in range(vectors)]
+            starts = [builder.add(t, word(v * lanes)) for v in range(vectors)]
+            mask = _mask(builder, builder.sub(r, starts[-1]), lanes)
             lines = [_least(builder, word(k), builder.sub(builder.sub(end, i), word(1))) for k in range(HEIGHT)]
             rows = [_at(context, builder, X, builder.add(i, line), word(0)) for line in lines]
+            places = [[_at(context, builder, out, builder.add(o, line), start) for start in starts] for line in lines]
             zero = ir.Constant(vector, [0.0] * lanes)
-            sums = [[cgutils.alloca_once_value(builder, zero) for _ in range(vectors)] for _ in range(HEIGHT)]
-            for line in sums:
-                for place in line:
+            sums = [[cgutils.alloca_once(builder, vector) for _ in starts] for _ in lines]
+
+            def panel(masks: list[Any]) -> None:
+                for place in (place for line in sums for place in line):
                     builder.store(zero, place)
-            with cgutils.for_range_slice(builder, first, last, word(1), word) as (j, _):
-                b = []
-                for v in range(vectors):
-                    pointer = _at(context, builder, B, j, builder.add(t, word(v * lanes)))
-                    whole = v < vectors - 1
-                    b.append(
-                        _load(builder, pointer, vector, X[0].dtype.bitwidth // 8)
-                        if whole
-                        else _load_some(builder, pointer, vector, masks[v])
-                    )
-                for row, line in zip(rows, sums, strict=True):
-                    x = _splat(builder, builder.load(builder.gep(row, [j])), lanes)
-                    for v, place in enumerate(line):
-                        builder.store(_fma(builder, x, b[v], builder.load(place)), place)
-            going_on = builder.icmp_signed("!=", add, word(0))
-            ends = []
-            for line, totals in zip(lines, sums, strict=True):  # all are read before the first is written
-                for v, place in enumerate(totals):
-                    to = _at(context, builder, out, builder.add(o, line), builder.add(t, word(v * lanes)))
-                    old = builder.select(going_on, _load_some(builder, to, vector, masks[v]), zero)
-                    ends.append((to, v, builder.fadd(old, builder.load(place))))
-            for to, v, total in ends:
-                _masked(builder, "store", to, vector, total, masks[v])
+                with cgutils.for_range_slice(builder, first, last, word(1), word) as (j, _):
+                    pointers = [_at(context, builder, B, j, start) for start in starts]
+                    b = [_load_some(builder, p, vector, m, align) for p, m in zip(pointers, masks, strict=True)]
+                    for row, line in zip(rows, sums, strict=True):
+                        x = _splat(builder, builder.load(builder.gep(row, [j])), lanes)
+                        for place, factor in zip(line, b, strict=True):
+                            builder.store(_fma(builder, x, factor, builder.load(place)), place)
+                going_on = builder.icmp_signed("!=", add, word(0))
+                ends = []
+                for to, line in zip(places, sums, strict=True):  # all are read before the first is written
+                    for pointer, place, m in zip(to, line, masks, strict=True):
+                        old = builder.select(going_on, _load_some(builder, pointer, vector, m, align), zero)
+                        ends.append((builder.fadd(old, builder.load(place)), pointer, m))
+                for total, pointer, m in ends:
+                    _store_some(builder, total, pointer, m, align)
+
+            whole = builder.icmp_signed(">=", builder.sub(r, t), word(vectors * lanes))
+            with builder.if_else(whole) as (then, otherwise):
+                with then:
+                    panel([None] * vectors)
+                with otherwise:
+                    panel([*[None] * (vectors - 1), mask])
             return context.get_dummy_value()
 
         p = types.intp
@@ -118,83 +129,51 @@ def _columns_panel(height: int) -> Any:
             vector, align = ir.VectorType(number, lanes), A[0].dtype.bitwidth // 8
             r = cgutils.unpack_tuple(builder, context.make_array(A[0])(context, builder, A[1]).shape)[1]
             n = cgutils.unpack_tuple(builder, context.make_array(X[0])(context, builder, X[1]).shape)[1]
-            masks = [_mask(builder, builder.sub(n, builder.add(j, word(v * lanes))), lanes) for v in range(2)]
-            lines = [_least(builder, builder.add(t, word(k)), builder.sub(r, word(1))) for k in range(height)]
+            offsets = [word(v * lanes) for v in range(2)]
+            masks = [_mask(builder, builder.sub(n, builder.add(j, offset)), lanes) for offset in offsets]
             zero = ir.Constant(vector, [0.0] * lanes)
-            parts = [[cgutils.alloca_once_value(builder, zero) for _ in range(2)] for _ in range(height)]
-            for line in parts:
-                for place in line:
+            parts = [[cgutils.alloca_once(builder, vector) for _ in offsets] for _ in range(height)]
+
+            def panel(masks: list[Any], high: bool) -> None:
+                lines = [word(k) for k in range(height)]
+                if not high:
+                    lines = [_least(builder, line, builder.sub(builder.sub(r, t), word(1))) for line in lines]
+                for place in (place for line in parts for place in line):
                     builder.store(zero, place)
-            with cgutils.for_range_slice(builder, word(0), count, word(1), word) as (q, _):
-                start = _at(context, builder, X, builder.add(i, q), j)
-                x = [_load_some(builder, builder.gep(start, [word(v * lanes)]), vector, masks[v]) for v in range(2)]
-                row = _at(context, builder, A, builder.add(first, q), word(0))
-                for line, places in zip(lines, parts, strict=True):
-                    a = _splat(builder, builder.load(builder.gep(row, [line])), lanes)
-                    for v in range(2):
-                        builder.store(_fma(builder, a, x[v], builder.load(places[v])), places[v])
-            ends = []
-            for line, places in zip(lines, parts, strict=True):  # all are read before the first is written
-                for v in range(2):
-                    to = _at(context, builder, sums, line, builder.add(c, word(v * lanes)))
-                    ends.append((to, builder.fadd(_load(builder, to, vector, align), builder.load(places[v]))))
-            for to, total in ends:
-                _store(builder, total, to, align)
+                with cgutils.for_range_slice(builder, word(0), count, word(1), word) as (q, _):
+                    start = _at(context, builder, X, builder.add(i, q), j)
+                    pointers = [builder.gep(start, [offset]) for offset in offsets]
+                    x = [_load_some(builder, p, vector, m, align) for p, m in zip(pointers, masks, strict=True)]
+                    row = _at(context, builder, A, builder.add(first, q), t)
+                    for line, places in zip(lines, parts, strict=True):
+                        a = _splat(builder, builder.load(builder.gep(row, [line])), lanes)
+                        for place, factor in zip(places, x, strict=True):
+                            builder.store(_fma(builder, a, factor, builder.load(place)), place)
+                ends = []
+                for line, places in zip(lines, parts, strict=True):  # all are read before the first is written
+                    for offset, place in zip(offsets, places, strict=True):
+                        to = _at(context, builder, sums, builder.add(t, line), builder.add(c, offset))
+                        ends.append((to, builder.fadd(_load(builder, to, vector, align), builder.load(place))))
+                for to, total in ends:
+                    _store(builder, total, to, align)
+
+            # Masks would take up registers, and so would the numbers of lines.
+            high = builder.icmp_signed(">=", builder.sub(r, t), word(height))
+            whole = builder.icmp_signed(">=", builder.sub(n, j), word(2 * lanes))
+            with builder.if_else(whole) as (then, otherwise):
+                with then, builder.if_else(high) as (all_there, some_there):
+                    with all_there:
+                        panel([None, None], high=True)
+                    with some_there:
+                        panel([None, None], high=False)
+                with otherwise:
+                    panel(masks, high=False)
             return context.get_dummy_value()
 
         w = types.intp
         return types.void(X, w, w, w, A, w, w, sums, w), generate
 
     return columns_panel
-
-
-def _steps(count: int) -> Any:
-    def add_steps(typing: Any, steps: Any, hessian: Any, t: Any, g: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            steps, hessian, t, g = zip(signature.args, values, strict=True)
-            number, word, lanes = context.get_data_type(g[0].dtype), t[1].type, _lanes(g[0])
-            vector, align = ir.VectorType(number, lanes), g[0].dtype.bitwidth // 8
-            r, width = cgutils.unpack_tuple(builder, context.make_array(g[0])(context, builder, g[1]).shape)
-
-            def lines(s: Any, together: int) -> None:
-                h = [
-                    [
-                        _splat(
-                            builder,
-                            builder.load(
-                                _at(
-                                    context,
-                                    builder,
-                                    hessian,
-                                    builder.add(t[1], word(i)),
-                                    builder.add(s, word(k)),
-                                )
-                            ),
-                            lanes,
-                        )
-                        for i in range(count)
-                    ]
-                    for k in range(together)
-                ]
-                with cgutils.for_range_slice(builder, word(0), width, word(lanes), word) as (q, _):
-                    d = [_load(builder, _at(context, builder, steps, word(i), q), vector, align) for i in range(count)]
-                    for k in range(together):
-                        place = _at(context, builder, g, builder.add(s, word(k)), q)
-                        total = _load(builder, place, vector, align)
-                        for i in range(count):
-                            total = _fma(builder, d[i], h[k][i], total)
-                        _store(builder, total, place, align)
-
-            whole = builder.and_(r, word(-4))
-            with cgutils.for_range_slice(builder, word(0), whole, word(4), word) as (s, _):
-                lines(s, 4)
-            with cgutils.for_range_slice(builder, whole, r, word(1), word) as (s, _):
-                lines(s, 1)
-            return context.get_dummy_value()
-
-        return types.void(steps, hessian, types.intp, g), generate
-
-    return add_steps
 
 
 def _ask(builder: Any, pointer: Any) -> None:
@@ -245,14 +224,14 @@ def _add_gathered(typing: Any, x: Any, indices: Any, first: Any, last: Any, B: A
         final, align = builder.sub(n, word(1)), B[0].dtype.bitwidth // 8
 
         def panel(t: Any, vectors: int) -> None:
-            together = min(4, 2 ** ((REGISTERS // vectors).bit_length() - 1))
+            together = min(4, 2 ** ((SUMS // vectors).bit_length() - 1))
             starts = [builder.add(t, word(v * lanes)) for v in range(vectors)]
             mask = _mask(builder, builder.sub(r, starts[-1]), lanes)
             sums = [[cgutils.alloca_once(builder, vector) for _ in range(vectors)] for _ in range(together)]
 
             def load(pointer: Any, v: int) -> Any:
                 whole = v < vectors - 1
-                return _load(builder, pointer, vector, align) if whole else _load_some(builder, pointer, vector, mask)
+                return _load_some(builder, pointer, vector, None if whole else mask, align)
 
             for place in (place for line in sums for place in line):
                 builder.store(zero, place)
@@ -305,5 +284,3 @@ rows_panel: Any = compiled(_rows_panel(2), _plain.rows_panel)
 rows_panel_narrow: Any = compiled(_rows_panel(1), _plain.rows_panel)
 columns_panel: Any = compiled(_columns_panel(HEIGHT), _plain.columns_panel)
 columns_panel_low: Any = compiled(_columns_panel(HEIGHT // 2), _plain.columns_panel)
-add_four_steps: Any = compiled(_steps(4), _plain.add_four_steps)
-add_step: Any = compiled(_steps(1), _plain.add_step)

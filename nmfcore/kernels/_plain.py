@@ -1,4 +1,4 @@
-"""What the blocks of ``_lanes``, ``_panels`` and ``_lines`` do, in NumPy: to read, to compare with, to run uncompiled.
+"""What ``_lanes``, ``_lines``, ``_panels`` and ``_tiles`` do, in NumPy: to read, to compare with, to run uncompiled.
 
 In the first, ``B[indices[first + q]]`` for ``q < n`` are the rows that are gathered, ``ω`` their weights:
 ``weights[first + q]``, or ``weights[0]`` where ``step`` is 0. ``E`` (2, entries) holds their errors from place ``o``
@@ -158,3 +158,35 @@ def add_four_steps(steps: Array, hessian: Array, t: int, g: Array) -> None:
 def add_step(steps: Array, hessian: Array, t: int, g: Array) -> None:
     """What the first of some steps does to it, along ``t``."""
     g += hessian[t, :, None] * steps[:1]
+
+
+def move_four(a: Array, g: Array, hessian: Array, inverse: Array, t: int, steps: Array) -> float:
+    """Minimise along four coordinates in turn, from ``t`` on, in each lane of a tile; how far all of them fell."""
+    return _move(a, g, hessian, inverse, t, steps, 4)
+
+
+def move_one(a: Array, g: Array, hessian: Array, inverse: Array, t: int, steps: Array) -> float:
+    """Minimise along the coordinate ``t``."""
+    return _move(a, g, hessian, inverse, t, steps, 1)
+
+
+def _move(a: Array, g: Array, hessian: Array, inverse: Array, t: int, steps: Array, count: int) -> float:
+    fell = 0.0
+    for i in range(count):
+        h = hessian[t + i, t + i]
+        slope = g[t + i] + hessian[t : t + i, t + i] @ steps[:i]
+        new = np.maximum(a[t + i] - slope * inverse[t + i], 0)
+        new[(inverse[t + i] == 0) & (slope > h * a[t + i])] = 0  # flat but for a penalty, which wants it gone
+        steps[i], a[t + i] = new - a[t + i], new
+        fell -= float((steps[i] * (slope + a.dtype.type(0.5) * h * steps[i])).sum())
+    return fell
+
+
+def into_tile(A: Array, start: int, count: int, tile: Array) -> None:
+    """``tile[t, k] = A[start + k, t]`` for ``k < count``."""
+    tile[:, :count] = A[start : start + count].T
+
+
+def out_of_tile(A: Array, start: int, count: int, tile: Array) -> None:
+    """``A[start + k, t] = tile[t, k]`` for ``k < count``."""
+    A[start : start + count] = tile[:, :count].T

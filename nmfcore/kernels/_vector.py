@@ -1,4 +1,4 @@
-"""What the blocks of code in LLVM's own vectors are made of: :mod:`nmfcore.kernels._lanes`, ``_lines``, ``_panels``.
+"""What the blocks of code in vectors of LLVM (``_lanes``, ``_lines``, ``_panels`` and ``_tiles``) are made of.
 
 Loops left to LLVM's vectoriser run at half of the speed of these blocks, or less. They are written in vectors of a
 fixed number of lanes, which LLVM cuts to what the processor has; only how many sums are kept at a time is chosen by the
@@ -34,7 +34,8 @@ def _features() -> Any:
         return {}
 
 
-REGISTERS, BYTES = (16, 64) if _features().get("avx512f") else (8, 32)  # for sums, half of those there are
+REGISTERS, BYTES = (32, 64) if _features().get("avx512f") else (16, 32)
+SUMS = REGISTERS // 2  # of numbers that are gathered; the rest is for what they are made of
 
 
 def compiled(generate: Any, plain: Any, mixed: bool = False) -> Any:

@@ -48,7 +48,7 @@ from nmfcore._types import Array
 from nmfcore.data import Data, Entries, Rows
 from nmfcore.kernels import divergence, observed
 from nmfcore.kernels._jit import kernel
-from nmfcore.kernels._panels import add_four_steps, add_step
+from nmfcore.kernels._tiles import LINE, add_four_steps, add_step, into_tile, move_four, move_one, out_of_tile
 from nmfcore.solvers.base import Penalty, check_flag
 
 TILE_LINES = 16  # cache lines of one coordinate of the rows that move together; shorter loops hardly get going
@@ -237,6 +237,8 @@ def _sweep_tiles(
             inverse[t] = one / hessian[t, t]
     fours = r // 4 * 4
     lanes = _lanes(rows, 64 // A.itemsize)
+    vector = LINE // A.itemsize
+    spare = (vector + r - 2) // r  # rows that a vector of numbers beyond the one before may reach
     a = np.zeros((r, lanes), A.dtype)
     g = np.zeros((r, lanes), A.dtype)
     steps = np.zeros((4, lanes), A.dtype)
@@ -245,40 +247,43 @@ def _sweep_tiles(
         if width < lanes:  # the lanes that stay empty have nowhere to go
             a[:] = zero
             g[:] = zero
-        inner = 0.0
-        given, pulls = A[start : start + width].reshape(-1), C[start : start + width].reshape(-1)
-        for q in range(given.size):
-            inner -= np.float64(given[q]) * np.float64(pulls[q])
-        for k in range(width):
+        whole = max(0, min(width, rows - start - spare)) // vector * vector
+        into_tile(A, start, whole, a)
+        into_tile(C, start, whole, g)
+        for k in range(whole, width):
             for t in range(r):
-                a[t, k] = given[k * r + t]
-                g[t, k] = l1 - pulls[k * r + t]
+                a[t, k] = A[start + k, t]
+                g[t, k] = C[start + k, t]
+        inner = 0.0
+        for t in range(r):
+            for k in range(width):
+                inner -= np.float64(a[t, k]) * np.float64(g[t, k])
+                g[t, k] = l1 - g[t, k]
         for t in range(0, r - 3, 4):
             add_four_steps(a[t : t + 4], hessian, t, g)
         for t in range(fours, r):
             add_step(a[t : t + 1], hessian, t, g)
         for t in range(r):
-            for k in range(width):
-                a_tk = np.float64(a[t, k])
-                inner += a_tk * (np.float64(g[t, k]) - l1 - l2 * a_tk)
+            inner += _add_squares(a[t], g[t], hessian[t, t], l1, l2, width, tally, t)
         tally[2 * r + 1] += inner
-        _add_squares(a, g, hessian, width, tally[:r])
         first = 0.0
         for sweep in range(sweeps):
             fell = 0.0
             for t in range(0, r - 3, 4):
-                fell += _move_four(a, g, hessian, inverse, t, steps)
+                fell += move_four(a, g, hessian, inverse, t, steps)
                 add_four_steps(steps, hessian, t, g)
             for t in range(fours, r):
-                fell += _move_one(a, g, hessian, inverse, t, steps[0])
+                fell += move_one(a, g, hessian, inverse, t, steps)
                 add_step(steps, hessian, t, g)
             tally[2 * r] += fell
             if sweep == 0:
                 first = fell
             elif fell <= patience * first:
                 break
-        _add_squares(a, g, hessian, width, tally[r : 2 * r])
-        for k in range(width):
+        for t in range(r):
+            _add_squares(a[t], g[t], hessian[t, t], l1, l2, width, tally, r + t)
+        out_of_tile(out, start, whole, a)
+        for k in range(whole, width):
             for t in range(r):
                 out[start + k, t] = a[t, k]
 
@@ -294,68 +299,16 @@ def _lanes(rows: int, line: int) -> int:
 
 
 @kernel
-def _move_one(a: Array, g: Array, hessian: Array, inverse: Array, t: int, step: Array) -> float:
-    """Minimise along the coordinate ``t`` of each lane; leaves the steps in ``step``, and ``g`` as it was."""
-    zero, half = a.dtype.type(0), a.dtype.type(0.5)
-    h, v = hessian[t, t], inverse[t]
-    fell = zero
-    for k in range(step.size):
-        x = a[t, k] - g[t, k] * v
-        x = x if x > zero else zero
-        x = zero if v == zero and g[t, k] > h * a[t, k] else x  # flat but for a penalty, which wants it gone
-        step[k] = x - a[t, k]
-        a[t, k] = x
-        fell -= step[k] * (g[t, k] + half * h * step[k])
-    return np.float64(fell)
-
-
-@kernel
-def _move_four(a: Array, g: Array, hessian: Array, inverse: Array, t: int, steps: Array) -> float:
-    """:func:`_move_one` for four coordinates in turn, each of which knows the steps of those before it."""
-    zero, half = a.dtype.type(0), a.dtype.type(0.5)
-    t1, t2, t3 = t + 1, t + 2, t + 3
-    v0, v1, v2, v3 = inverse[t], inverse[t1], inverse[t2], inverse[t3]
-    h0, h1, h2, h3 = hessian[t, t], hessian[t1, t1], hessian[t2, t2], hessian[t3, t3]
-    h01, h02, h03 = hessian[t, t1], hessian[t, t2], hessian[t, t3]
-    h12, h13, h23 = hessian[t1, t2], hessian[t1, t3], hessian[t2, t3]
-    fell = zero
-    for k in range(steps.shape[1]):
-        a0, a1, a2, a3 = a[t, k], a[t1, k], a[t2, k], a[t3, k]
-        g0 = g[t, k]
-        x0 = a0 - g0 * v0
-        x0 = x0 if x0 > zero else zero
-        x0 = zero if v0 == zero and g0 > h0 * a0 else x0
-        d0 = x0 - a0
-        g1 = g[t1, k] + d0 * h01
-        x1 = a1 - g1 * v1
-        x1 = x1 if x1 > zero else zero
-        x1 = zero if v1 == zero and g1 > h1 * a1 else x1
-        d1 = x1 - a1
-        g2 = g[t2, k] + d0 * h02 + d1 * h12
-        x2 = a2 - g2 * v2
-        x2 = x2 if x2 > zero else zero
-        x2 = zero if v2 == zero and g2 > h2 * a2 else x2
-        d2 = x2 - a2
-        g3 = g[t3, k] + d0 * h03 + d1 * h13 + d2 * h23
-        x3 = a3 - g3 * v3
-        x3 = x3 if x3 > zero else zero
-        x3 = zero if v3 == zero and g3 > h3 * a3 else x3
-        d3 = x3 - a3
-        a[t, k], a[t1, k], a[t2, k], a[t3, k] = x0, x1, x2, x3
-        steps[0, k], steps[1, k], steps[2, k], steps[3, k] = d0, d1, d2, d3
-        fell -= d0 * (g0 + half * h0 * d0) + d1 * (g1 + half * h1 * d1)
-        fell -= d2 * (g2 + half * h2 * d2) + d3 * (g3 + half * h3 * d3)
-    return np.float64(fell)
-
-
-@kernel
-def _add_squares(a: Array, g: Array, hessian: Array, width: int, squares: Array) -> None:
-    """Add ``Σ ρ²`` of each coordinate over the lanes that hold rows."""
-    for t in range(squares.size):
-        curvature = np.float64(hessian[t, t])
-        total = 0.0
-        for k in range(width):
-            slope, bound = np.float64(g[t, k]), curvature * np.float64(a[t, k])
-            rho = slope if slope < bound else bound
-            total += rho * rho
-        squares[t] += total
+def _add_squares(
+    a: Array, g: Array, curvature: float, l1: float, l2: float, width: int, tally: Array, place: int
+) -> float:
+    """Add ``Σ ρ²`` of a coordinate over the lanes that hold rows; returns ``Σ a (g - l1 - l2 a)``."""
+    squares, inner, bend = 0.0, 0.0, np.float64(curvature)
+    for k in range(width):
+        x, slope = np.float64(a[k]), np.float64(g[k])
+        bound = bend * x
+        rho = slope if slope < bound else bound
+        squares += rho * rho
+        inner += x * (slope - l1 - l2 * x)
+    tally[place] += squares
+    return inner
