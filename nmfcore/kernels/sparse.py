@@ -18,12 +18,14 @@ def rows_times(indptr: Array, indices: Array, values: Array, B: Array, lo: int, 
     """``out[i - lo] = Σ_j X[i, j] B[j]`` over the stored entries of the rows ``lo <= i < hi``; ``B`` (n, r).
 
     Columns ascend within a row. Where ``B`` is larger than the caches, all rows go through the first columns before any
-    goes on to the next: gathers all over ``B`` would wait for memory at every entry.
+    goes on to the next: gathers all over ``B`` would wait for memory at every entry. Not so where there are more visits
+    to rows than entries.
     """
     n = B.shape[0]
     out[: hi - lo] = B.dtype.type(0)
-    size = B.size * B.itemsize
-    step = n if size < MUCH else max(1, n // (size // CACHED))
+    pieces = B.size * B.itemsize // CACHED
+    few = indptr[hi] - indptr[lo] < pieces * (hi - lo)
+    step = n if few or B.size * B.itemsize < MUCH else max(1, n // pieces)
     reached = indptr[lo:hi].copy()
     for end in range(step, n + step, step):
         for i in range(lo, hi):
@@ -37,7 +39,8 @@ def rows_times(indptr: Array, indices: Array, values: Array, B: Array, lo: int, 
             if step < n and i + NEXT < hi:
                 prefetch_entries(indices, reached[i + NEXT - lo])
                 prefetch_entries(values, reached[i + NEXT - lo])
-            add_gathered(values, indices, first, last, B, out, i - lo)
+            if first < last:
+                add_gathered(values, indices, first, last, B, out, i - lo)
 
 
 @kernel
