@@ -15,8 +15,9 @@ masked data needs a storage of its own). ``data.normal(B)`` hands out these equa
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cached_property, partial
+from functools import cached_property, partial, reduce
 from itertools import pairwise
+from operator import add
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -24,7 +25,7 @@ import numpy as np
 from nmfcore._types import Array
 from nmfcore.kernels import dense, factors, observed, sparse
 from nmfcore.kernels._lanes import LANES
-from nmfcore.parallel import LEAST_SLABS, Slab, Team, slab_count
+from nmfcore.parallel import LEAST_SLABS, WORTH_A_THREAD, Slab, Team, slab_count
 
 Block = tuple[int, int, Array, Array]  # rows lo <= i < hi, C (hi - lo, r), G (1 or hi - lo, r, r)
 
@@ -168,7 +169,7 @@ def gram(B: Array, team: Team | None = None) -> Array:
         return G
 
     slabs = _cut_evenly(n, 2.0 * n * r * r, LEAST_ROWS)
-    return np.asarray(sum(team.map(of_some, slabs) if team is not None else (of_some(*slab) for slab in slabs)))
+    return reduce(add, team.map(of_some, slabs) if team is not None else [of_some(*slab) for slab in slabs])
 
 
 class SharedGram:
@@ -188,7 +189,7 @@ class SharedGram:
 
     def shared(self, team: Team | None = None) -> Array:
         """Sum up ``G``, with the threads of a team if there is one."""
-        self._G = gram(self._B, team)[None].astype(self._B.dtype)
+        self._G = gram(self._B, team)[None].astype(self._B.dtype, copy=False)
         return self._G
 
     def blocks(self, lo: int, hi: int) -> Iterator[Block]:
@@ -590,8 +591,10 @@ def _place(p: int, n: int) -> tuple[int, int]:
 
 def _cut_evenly(m: int, work: float, least: int) -> list[Slab]:
     """Slabs of about as many rows each, cut where vector steps end, none so heavy that Ctrl-C would wait."""
+    if work < WORTH_A_THREAD:  # small problems spend their time here
+        return [(0, m)]
     count = max(min(slab_count(work, m), m // least), min(m, int(work / MOST_WORK)), 1)
-    if count == 1:  # small problems spend their time here
+    if count == 1:
         return [(0, m)]
     step = ALIGNED if m >= count * ALIGNED else 1
     cuts = (np.linspace(0, m, count + 1) / step).astype(int) * step

@@ -57,6 +57,8 @@ class Scale(NamedTuple):
 
 def _times_power(value: float, exponent: float) -> float:
     """``value · 2**exponent``, exactly if the exponent is whole."""
+    if exponent == 0:
+        return value
     whole = int(np.floor(exponent))
     with np.errstate(over="ignore", under="ignore"):
         return float(np.ldexp(value * 2.0 ** (exponent - whole), whole))

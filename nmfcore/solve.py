@@ -185,10 +185,11 @@ def solve(
     watch : callable
         Called with each iterate; True ends the fit.
     """
+    turned, plan_H = data.T, plan.T
     account = plan.loss.account(data, W.shape[1], (plan.penalty_W, plan.penalty_H), plan.team)
     carry_W, carry_H = Carry(plan), Carry(plan)
 
-    step_H = plan.T.step(data.T, Ht, W, most=0)
+    step_H = plan_H.step(turned, Ht, W, most=0)
     account.start(W, Ht, step_H)
     rho_H, exact, decrease, n_iter = step_H.before, True, math.inf, 0
     plain_H, lowest = Ht, math.inf
@@ -210,7 +211,7 @@ def solve(
             ended = _ended(iterate, stop, stalled=account.stalled(decrease, kkt))
             if exact or not ended:
                 break
-            rho_H, exact = plan.T.step(data.T, Ht, W, most=0).before, True
+            rho_H, exact = plan_H.step(turned, Ht, W, most=0).before, True
         run.record(iterate)
         if watch(iterate):
             ended = ended or Status.CALLBACK
@@ -220,12 +221,12 @@ def solve(
 
         plain_W = step_W.A
         W = carry_W.on(plain_W) if plan.solver.extrapolate else plain_W
-        step_H = plan.T.step(data.T, Ht, W, most)
+        step_H = plan_H.step(turned, Ht, W, most)
         decrease = account.decrease(step_W, W, step_H)
         if W is not plain_W and not decrease >= 0.0:
             carry_W.momentum.restart()
             W = plain_W
-            step_H = plan.T.step(data.T, Ht, W, most)
+            step_H = plan_H.step(turned, Ht, W, most)
             decrease = account.decrease(step_W, W, step_H)
         account.fall(decrease, W, step_H.A)
         plain_H = Ht = step_H.A
@@ -235,7 +236,7 @@ def solve(
             W, plain_H, gain = balanced(W, plain_H, plan.penalty_W, plan.penalty_H, data.free(W.shape[1]))
             Ht = plain_H
             account.fall(gain, W, Ht)
-            rho_H, exact = plan.T.step(data.T, Ht, W, most=0).before, True
+            rho_H, exact = plan_H.step(turned, Ht, W, most=0).before, True
             carry_W, carry_H = Carry(plan), Carry(plan)
         elif plan.solver.extrapolate and (not exact or (plan.steady and account.measures)):
             Ht, exact = carry_H.on(plain_H), False

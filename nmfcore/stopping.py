@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,15 +64,19 @@ def kkt_residual(rho_W: Array, rho_H: Array, squares_W: Array, squares_H: Array,
     float
         0 at a stationary point; ``inf`` where W H = 0 or X = 0 and the point is not stationary.
     """
-    norms_W, norms_H = np.sqrt(squares_W), np.sqrt(squares_H)
-    both = (norms_W > 0) & (norms_H > 0)
-    squared_scale = np.ones_like(norms_W)  # s² = ‖H_t‖ / ‖W_t‖: W_t s and H_t / s have equal norms
-    squared_scale[both] = norms_H[both] / norms_W[both]
-    size = norm_X * float(np.sqrt((norms_W * norms_H).sum()))
-    rho = max(float(np.sum(rho_W / squared_scale)), float(np.sum(rho_H * squared_scale)))
+    norms = np.sqrt(squares_W), np.sqrt(squares_H)
+    of_W, of_H, squared_size = 0.0, 0.0, 0.0
+    # Python's own numbers: these are a few, and NumPy's calls would take longer than an iteration of a small problem.
+    for w, h, norm_W, norm_H in zip(*(sums.tolist() for sums in (rho_W, rho_H, *norms)), strict=True):
+        squared_scale = norm_H / norm_W if norm_W > 0 and norm_H > 0 else 1.0  # s²: W_t s and H_t / s are as long
+        of_W += w / squared_scale
+        of_H += h * squared_scale
+        squared_size += norm_W * norm_H
+    rho = max(of_W, of_H)
     if rho == 0.0:
         return 0.0
-    return float(np.sqrt(rho)) / size if size > 0.0 else float("inf")
+    size = norm_X * math.sqrt(squared_size)
+    return math.sqrt(rho) / size if size > 0.0 else math.inf
 
 
 def relative_kkt(sums_W: Array, sums_H: Array, squares_W: Array, squares_H: Array) -> float:

@@ -12,18 +12,31 @@ from nmfcore.kernels._jit import kernel
 from nmfcore.kernels._panels import HEIGHT, LINE, rows_panel, rows_panel_narrow
 
 TOGETHER = 64  # rows whose products with G are formed at a time
+ABREAST = 16  # rows whose moments are summed side by side: a row alone makes too short a loop
 
 
 @kernel
 def column_moments(A: Array) -> Array:
     """The sum and the sum of squares of each column of ``A`` (m, r), as float64 (2, r)."""
     m, r = A.shape
+    flat, wide = A.reshape(-1), ABREAST * r
+    sums = np.zeros((2, wide))
+    for first in range(0, A.size - wide + 1, wide):
+        a = flat[first : first + wide]
+        for p in range(wide):
+            x = np.float64(a[p])
+            sums[0, p] += x
+            sums[1, p] += x * x
     moments = np.zeros((2, r))
-    for i in range(m):
+    for k in range(ABREAST):
         for t in range(r):
-            a = np.float64(A[i, t])
-            moments[0, t] += a
-            moments[1, t] += a * a
+            moments[0, t] += sums[0, k * r + t]
+            moments[1, t] += sums[1, k * r + t]
+    for i in range(m // ABREAST * ABREAST, m):
+        for t in range(r):
+            x = np.float64(A[i, t])
+            moments[0, t] += x
+            moments[1, t] += x * x
     return moments
 
 

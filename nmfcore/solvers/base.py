@@ -9,6 +9,8 @@ learn how it is doing.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -192,7 +194,5 @@ def half_step(
         equations.move(solver, A, lo, hi, penalty, sweeps, out, tally)
         return tally
 
-    total: Any = sum(
-        team.map(slab, equations.slabs(r, sweeps))
-    )  # in the order of the slabs: the same bits for any team
-    return equations.report(out, total)
+    # In the order of the slabs: the same bits for any team.
+    return equations.report(out, reduce(add, team.map(slab, equations.slabs(r, sweeps))))
