@@ -8,7 +8,7 @@ import scipy.sparse as sp
 
 import nmfcore
 from nmfcore import losses, missing, parallel
-from nmfcore.compress import LEAST_WORK, MOST_ENTRIES, SHARES, _shares, _spread
+from nmfcore.compress import LEAST_WORK, MOST_ENTRIES, SHARES, _samples, _spread
 from nmfcore.data import Dense
 from nmfcore.reference import objective
 from nmfcore.solve import Plan
@@ -187,23 +187,77 @@ def test_a_sample_stays_small():
             return 1e12
 
         def times(self, B, team):
-            return np.ones((10**6, 1))
+            return self.sums
 
     with parallel.Team(1) as team:
         plan = Plan(nmfcore.solvers.HALS(), losses.Frobenius(), Penalty(), Penalty(), team)
-    assert all(share * Huge.values.size <= MOST_ENTRIES for share in _shares(Huge(), 20, plan))
-    assert _shares(Huge(), 20, plan)
-    assert not _shares(Huge(), 400, plan)  # which would need more entries than that
+    Huge.sums = np.ones((10**6, 1))
+    samples = _samples(Huge(), 20, plan)
+    assert samples
+    assert all(rows.size * Huge.shape[1] <= MOST_ENTRIES for rows, _ in samples)
+    assert not _samples(Huge(), 400, plan)  # which would need more entries than that
+    Huge.sums = (np.arange(10**6)[:, None] < 10**5).astype(float)  # few rows, but of more entries than that
+    assert not _samples(Huge(), 20, plan)
 
 
-def test_no_sample_of_a_matrix_that_a_few_rows_make_up():
-    rng = np.random.default_rng(0)
-    even = rng.random((20_000, 8)) @ rng.random((8, 60))
-    uneven = even * (1e-3 + (np.arange(20_000) % 200 == 0))[:, None]
+def samples(X, r=8, beta=2.0):
+    data = Dense(X)
     with parallel.Team(1) as team:
-        for beta in (1.0, 2.0):
-            for X, expected in ((even, 2), (uneven, 0)):
-                data = Dense(X)
-                plan = Plan(nmfcore.solvers.HALS(), losses.make(beta, data), Penalty(), Penalty(), team)
-                assert len(_shares(data, 8, plan)) == expected
-    np.testing.assert_array_equal(fit(uneven, 8, max_iter=0).W, fit(uneven, 8, max_iter=0, init="random").W)
+        return _samples(data, r, Plan(nmfcore.solvers.HALS(), losses.make(beta, data), Penalty(), Penalty(), team))
+
+
+@pytest.mark.parametrize("beta", [1.0, 2.0])
+def test_a_sample_of_a_matrix_that_few_rows_make_up_is_these_rows(beta):
+    even = planted(shape=(20_000, 60))
+    assert [rows.size for rows, _ in samples(even, beta=beta)] == [20_000 // 32, 20_000 // 4]
+    giants = np.arange(20_000) % 100 == 0
+    uneven = even * (1e-5 + giants)[:, None]
+    ((rows, share),) = samples(uneven, beta=beta)
+    assert np.all(np.diff(rows) > 0)
+    assert np.isin(rows, np.flatnonzero(giants)).all()
+    assert 0.9 <= share <= np.average(uneven[rows].sum(1) ** beta) * rows.size / (uneven.sum(1) ** beta).sum() + 1e-9
+    assert not samples(even * (np.arange(20_000) % 4 == 0)[:, None], r=90, beta=beta)  # neither even nor few
+    assert not samples(np.zeros((20_000, 60)), beta=beta)
+
+
+def uneven(seed=0, shape=(6000, 50), r=6):
+    rng = np.random.default_rng(seed)
+    W = rng.gamma(0.5, size=(shape[0], r)) * np.exp(2.0 * rng.standard_normal(shape[0]))[:, None]
+    return (W @ rng.gamma(0.5, size=(r, shape[1]))) * np.exp(0.5 * rng.standard_normal(shape))
+
+
+def test_the_heaviest_rows_save_iterations():
+    iterations = {"random": 0, "compressed": 0}
+    for seed in range(3):
+        X = uneven(seed)
+        assert len(samples(X, 6)) == 1
+        fits = {init: fit(X, 6, init=init, max_iter=60) for init in iterations}
+        target = fits["random"].objective
+        assert fits["compressed"].objective <= 1.002 * target
+        for init, f in fits.items():
+            iterations[init] += int(np.argmax(f.history.objective <= 1.001 * target))
+    assert iterations["compressed"] <= 0.6 * iterations["random"]
+
+
+def test_contracts_hold_of_the_heaviest_rows():
+    X, (W, H) = uneven(), begin(shape=(6000, 50), r=6)
+    one = fit(X, 6, W=W, H=H, init="compressed", max_iter=5, n_threads=1, l1=(0.3, 0.2), l2=(0.1, 0.4))
+    two = fit(X, 6, W=W, H=H, init="compressed", max_iter=5, n_threads=2, l1=(0.3, 0.2), l2=(0.1, 0.4))
+    np.testing.assert_array_equal(one.W, two.W)
+    penalty = 0.3 * one.W.sum() + 0.2 * one.H.sum() + 0.05 * (one.W**2).sum() + 0.2 * (one.H**2).sum()
+    assert one.objective == pytest.approx(objective(X, one.W, one.H) + penalty, rel=1e-10)
+    plain = fit(X, 6, W=W, H=H, init="compressed", max_iter=5)
+    for j in (-150, -20, 20, 150):
+        scaled = fit(np.ldexp(X, 2 * j), 6, W=np.ldexp(W, j), H=np.ldexp(H, j), init="compressed", max_iter=5)
+        np.testing.assert_array_equal(scaled.W, np.ldexp(plain.W, j))
+
+
+def test_the_heaviest_rows_of_a_sparse_matrix_are_not_most_of_it():
+    rng = np.random.default_rng(0)
+    X = sp.random_array((4000, 60), density=0.02, rng=rng, data_sampler=lambda size: rng.random(size)).tolil()
+    X[:300] = 10.0 * rng.random((300, 60))
+    data = missing.read(X.tocsr()).data
+    with parallel.Team(1) as team:
+        plan = Plan(nmfcore.solvers.HALS(), losses.Frobenius(), Penalty(), Penalty(), team)
+        for rows, _ in _samples(data, 20, plan):
+            assert data.some_rows(rows).values.size <= SHARES[-1] * data.values.size
