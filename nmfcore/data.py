@@ -62,6 +62,20 @@ CACHE_LINE = 64  # bytes: a row of a factor that begins with one is gathered in 
 GRAMS_AT_ONCE = 2**16  # numbers in a block of rows' own Gram matrices: half a MiB, in the second-level cache
 
 
+class Summary(NamedTuple):
+    """What one read of the stored entries tells; ``valid`` is False with a NaN, an infinity or a negative number."""
+
+    valid: bool
+    largest: float  # 0 if there is none
+    nonzero: int
+    squares: float
+
+
+def summary(values: Array) -> Summary:
+    """Of entries in an array of any shape."""
+    return Summary(*factors.summary(values.reshape(-1)))
+
+
 class Normal(Protocol):
     """The normal equations of all rows of one factor, for one fixed ``B``."""
 
@@ -112,6 +126,10 @@ class Data(Protocol):
     @property
     def mean(self) -> Any:
         """The mean of the entries that count, to the bits that NumPy and SciPy make of it."""
+
+    @property
+    def summary(self) -> Summary:
+        """Of the entries that are stored."""
 
     @property
     def sum_squares(self) -> float:
@@ -218,6 +236,18 @@ class _Complete:
     known_rows = None
     counts = None
     by_entries = False
+    values: Array
+    _summary: Summary | None = None
+
+    @property
+    def summary(self) -> Summary:
+        if self._summary is None:
+            self._summary = summary(self.values)
+        return self._summary
+
+    @property
+    def sum_squares(self) -> float:
+        return self.summary.squares
 
     def by_component(self, of_W: Array, of_H: Array, ones_W: float, ones_H: float) -> tuple[Array, Array]:
         return of_W, of_H
@@ -240,14 +270,10 @@ class Dense(_Complete):
     """A C-contiguous float32 or float64 matrix, or (``along="columns"``) the transpose of one."""
 
     def __init__(self, X: Array, along: str = "rows") -> None:
-        self.X = X
+        self.X = self.values = X
         self.along = along
         self.dtype = X.dtype
         self.shape = (X.shape[0], X.shape[1]) if along == "rows" else (X.shape[1], X.shape[0])
-
-    @property
-    def values(self) -> Array:
-        return self.X
 
     def with_values(self, values: Array) -> Dense:
         return Dense(values, self.along)
@@ -260,15 +286,13 @@ class Dense(_Complete):
 
     @property
     def T(self) -> Dense:
-        return Dense(self.X, "columns" if self.along == "rows" else "rows")
+        flipped = Dense(self.X, "columns" if self.along == "rows" else "rows")
+        flipped._summary = self._summary
+        return flipped
 
     @property
     def mean(self) -> Any:
         return self.X.mean()
-
-    @cached_property
-    def sum_squares(self) -> float:
-        return float(factors.sum_of_squares(self.X.reshape(-1)))
 
     def work(self, r: int) -> float:
         return 2.0 * self.n_entries * r
@@ -326,6 +350,7 @@ class Sparse(_Complete):
         flipped = Sparse(*self._turned, self.shape[::-1])
         flipped._turned = self.indptr, self.indices, self.values
         flipped._slabs, flipped._turned_slabs = self._turned_slabs, self._slabs
+        flipped._summary = self._summary
         return flipped
 
     def with_values(self, values: Array) -> Sparse:
@@ -341,10 +366,6 @@ class Sparse(_Complete):
     @property
     def mean(self) -> Any:
         return _sum_of_shares(self.values, 1.0 / self.n_entries)
-
-    @cached_property
-    def sum_squares(self) -> float:
-        return float(factors.sum_of_squares(self.values))
 
     def work(self, r: int) -> float:
         return 2.0 * self.values.size * r
@@ -514,6 +535,10 @@ class Observed:
     def mean(self) -> Any:
         _, _, values, weights = self.arrays
         return np.average(values, weights=weights) if weights.size else values.mean()
+
+    @cached_property
+    def summary(self) -> Summary:
+        return summary(self.values)
 
     @cached_property
     def sum_squares(self) -> float:

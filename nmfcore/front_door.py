@@ -324,7 +324,7 @@ def _check_size_for_offsets(scale: Scale, data: Data) -> None:
 
 def _gentle(solver: Solver, data: Data) -> int:
     """Fuller data begin with a sample, or end about where they would anyway; masked, a sweep costs next to nothing."""
-    sparse = data.known_rows is None and np.count_nonzero(data.values) < SPARSE * data.n_entries
+    sparse = data.known_rows is None and data.summary.nonzero < SPARSE * data.n_entries
     return solver.gentle if sparse else 0
 
 

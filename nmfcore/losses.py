@@ -56,7 +56,7 @@ def make(beta: float, data: Data) -> Loss:
     # x̂ is kept above a tiny share of the largest x; the powers that are formed of it must not overflow.
     single = data.dtype == np.float32
     bits = (100 if single and beta >= 1.0 else 800) / (2.0 + max(0.0, 1.0 - beta))
-    largest = float(data.values.max()) if data.values.size else 0.0
+    largest = data.summary.largest
     scale = 2 * (math.frexp(largest)[1] // 2) if largest > 0.0 else 0
     floor = math.ldexp(1.0, scale - int(bits))
     if beta <= 0.0 and largest > 0.0:

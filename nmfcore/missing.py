@@ -136,8 +136,7 @@ def _read_dense(
         observed = _and(observed, present)
     unit = weight is None or bool(np.all((weight == 1) | (weight == 0)))
     if observed is None or (unit and observed.all()):
-        validation.check_values(array, name, remedy=NAN_REMEDY)
-        return Dense(array)
+        return _checked(Dense(array), name)
     if unit and may_puncture and nearly_complete(int(observed.sum()), array.shape):
         array = np.where(observed, array, array.dtype.type(0))
         validation.check_values(array, name, remedy=NAN_REMEDY)
@@ -150,6 +149,13 @@ def _read_dense(
     kept, weight_shift = _moderate_weights(chosen, array.dtype)
     shape = (array.shape[0], array.shape[1])
     return Observed(indptr, columns.astype(np.int32), values, kept, shape, weight_shift)
+
+
+def _checked(data: Dense | Sparse, name: str, where: Any = None) -> Data:
+    """The data, whose summary has told whether there is anything to say of a value."""
+    if not data.summary.valid:
+        validation.check_values(data.values, name, where, remedy=NAN_REMEDY)
+    return data
 
 
 def _and(left: Array | None, right: Array) -> Array:
@@ -193,8 +199,7 @@ def _read_sparse(
     if rule is not None and rule != "unstored" and np.isnan(rule) and not np.isnan(X.values).any():
         rule = None  # no NaN is stored, and an entry that is not stored is a 0
     if rule is None and mask is None and weights is None:
-        validation.check_values(X.values, name, _place(X), remedy=NAN_REMEDY)
-        return Sparse(*X)
+        return _checked(Sparse(*X), name, _place(X))
     stored = X
     if rule is None or (rule != "unstored" and np.isnan(rule)):
         X = _filled(X, mask, weights)
@@ -292,7 +297,7 @@ def moderate(data: Data, degree: float, dtype: np.dtype[Any] | None = None) -> S
 
     ``dtype`` is what it will be computed in, if not in its own.
     """
-    exponent = _exponent(data.values)
+    exponent = _exponent(data.summary.largest)
     shift = exponent // 2
     # Powers other than these round differently at another scale: there X is always worked on at the same one.
     if degree in (0.0, 1.0, 2.0) and abs(exponent) <= _SAFE_EXPONENT[dtype or data.dtype]:
@@ -306,11 +311,10 @@ def _moderate_weights(weights: Array, dtype: np.dtype[Any]) -> tuple[Array, int]
     """Weights of the data's dtype, divided by a power of two where the largest is far from 1; all 1: none at all."""
     if np.all(weights == 1):
         return np.empty(0, dtype), 0
-    exponent = _exponent(weights)
+    exponent = _exponent(float(weights.max()) if weights.size else 0.0)
     shift = 0 if abs(exponent) <= _SAFE_EXPONENT[dtype] else exponent
     return np.ldexp(weights, -shift).astype(dtype), shift
 
 
-def _exponent(values: Array) -> int:
-    largest = values.max() if values.size else 0
+def _exponent(largest: float) -> int:
     return int(np.frexp(largest)[1]) if largest > 0 else 0

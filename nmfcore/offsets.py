@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from nmfcore._types import Array
-from nmfcore.data import Dense, Observed, RowGrams, Rows
+from nmfcore.data import Dense, Observed, RowGrams, Rows, Summary
 from nmfcore.parallel import Slab, Team
 
 START_SHARE = 0.45  # of what a row has on average goes to its offset to begin with, and as much to that of the column
@@ -80,6 +80,10 @@ class WithOffsets:
     @property
     def sum_squares(self) -> float:
         return self.data.sum_squares
+
+    @property
+    def summary(self) -> Summary:
+        return self.data.summary
 
     @property
     def first_zero(self) -> tuple[int, int] | None:

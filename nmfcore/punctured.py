@@ -53,7 +53,7 @@ from typing import Any
 import numpy as np
 
 from nmfcore._types import Array
-from nmfcore.data import GRAMS_AT_ONCE, LEAST_ROWS, Block, Dense, Observed, Rows, Sparse, entries_of, gram
+from nmfcore.data import GRAMS_AT_ONCE, LEAST_ROWS, Block, Dense, Observed, Rows, Sparse, Summary, entries_of, gram
 from nmfcore.kernels import factors, punctured, sparse
 from nmfcore.parallel import Slab, Team
 from nmfcore.solvers.base import Penalty
@@ -270,6 +270,10 @@ class Punctured:
     @property
     def sum_squares(self) -> float:
         return self.dense.sum_squares
+
+    @property
+    def summary(self) -> Summary:
+        return self.dense.summary
 
     def squared_error(self, A: Array, B: Array, team: Team) -> float:
         if self.dense.along == "columns":

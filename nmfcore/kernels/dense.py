@@ -146,15 +146,22 @@ def gram(B: Array, out: Array) -> None:
 def squared_error(X: Array, A: Array, Bt: Array, lo: int, hi: int) -> float:
     """``Σ_ij (X_ij - x̂_ij)²`` over the rows ``lo <= i < hi``, ``x̂ = A Bᵀ``, in float64."""
     r, n = Bt.shape
-    row = np.empty(n)
+    wide = LINE // 8
+    a = A[lo:hi].astype(np.float64)
+    b = np.zeros((r, COLUMNS_AT_ONCE + 2 * wide))  # not a power of two: its rows would share places of the cache
+    product = np.empty((HEIGHT, COLUMNS_AT_ONCE + 2 * wide))
     total = 0.0
-    for i in range(lo, hi):
-        for j in range(n):
-            row[j] = -np.float64(X[i, j])
+    for first in range(0, n, COLUMNS_AT_ONCE):
+        count = min(COLUMNS_AT_ONCE, n - first)
         for t in range(r):
-            a = np.float64(A[i, t])
-            for j in range(n):
-                row[j] += a * Bt[t, j]
-        for j in range(n):
-            total += row[j] * row[j]
+            for j in range(count):
+                b[t, j] = Bt[t, first + j]
+        for i in range(0, hi - lo, HEIGHT):
+            for j in range(0, count, 2 * wide):
+                rows_panel(a, i, hi - lo, b, j, 0, r, product, 0, 0)
+            for k in range(min(HEIGHT, hi - lo - i)):
+                x, estimate = X[lo + i + k, first : first + count], product[k]
+                for j in range(count):
+                    error = np.float64(x[j]) - estimate[j]
+                    total += error * error
     return total

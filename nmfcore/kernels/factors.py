@@ -12,6 +12,7 @@ from nmfcore.kernels._jit import kernel
 from nmfcore.kernels._panels import HEIGHT, LINE, rows_panel, rows_panel_narrow
 
 TOGETHER = 64  # rows whose products with G are formed at a time
+SIDE_BY_SIDE = 64  # numbers of a flat array: LLVM does not look for a maximum in vectors by itself
 ABREAST = 16  # rows whose moments are summed side by side: a row alone makes too short a loop
 
 
@@ -38,6 +39,28 @@ def column_moments(A: Array) -> Array:
             moments[0, t] += x
             moments[1, t] += x * x
     return moments
+
+
+@kernel
+def summary(values: Array) -> tuple[bool, float, int, float]:
+    """Of a flat array, in one read: whether all is finite and >= 0; the largest, or 0; how many are not 0; ``Σ x²``."""
+    valid, largest, nonzero, squares = np.zeros((4, SIDE_BY_SIDE))
+    whole = values.size // SIDE_BY_SIDE * SIDE_BY_SIDE
+    for first in range(0, whole, SIDE_BY_SIDE):
+        some = values[first : first + SIDE_BY_SIDE]
+        for p in range(SIDE_BY_SIDE):
+            x = np.float64(some[p])
+            valid[p] += np.float64((x >= 0.0) & (x < np.inf))
+            largest[p] = x if x > largest[p] else largest[p]
+            nonzero[p] += np.float64(x != 0.0)
+            squares[p] += x * x
+    for q in range(whole, values.size):
+        x = np.float64(values[q])
+        valid[0] += np.float64((x >= 0.0) & (x < np.inf))
+        largest[0] = x if x > largest[0] else largest[0]
+        nonzero[0] += np.float64(x != 0.0)
+        squares[0] += x * x
+    return valid.sum() == values.size, largest.max(), int(nonzero.sum()), squares.sum()
 
 
 @kernel
