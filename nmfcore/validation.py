@@ -292,15 +292,17 @@ def _canonical(
         rows, columns, numbers = _in_order(indptr, indices, values, n, lo, hi)
         first = np.ones(columns.size, bool)
         first[1:] = (rows[1:] != rows[:-1]) | (columns[1:] != columns[:-1])
-        if not (twice or first.all()):
-            p = int(np.argmin(first))
-            times = 1 + int(np.argmax(first[p:]) or first[p:].size)
-            twice = f"{name}[{rows[p]}, {columns[p]}] is stored {times} times"
-        places = np.flatnonzero(first)
-        part = slice(stored, stored + places.size)
-        kept[part], sums[part] = columns[places], np.add.reduceat(numbers, places)
-        starts[lo + 1 : hi + 1] = np.bincount(rows[places] - lo, minlength=hi - lo)
-        stored += places.size
+        if not first.all():
+            if not twice:
+                p = int(np.argmin(first))
+                times = 1 + int(np.argmax(first[p:]) or first[p:].size)
+                twice = f"{name}[{rows[p]}, {columns[p]}] is stored {times} times"
+            places = np.flatnonzero(first)
+            rows, columns, numbers = rows[places], columns[places], np.add.reduceat(numbers, places)
+        part = slice(stored, stored + columns.size)
+        kept[part], sums[part] = columns, numbers
+        starts[lo + 1 : hi + 1] = np.bincount(rows - lo, minlength=hi - lo)
+        stored += columns.size
     if twice and duplicates == "error":
         raise ValueError(
             f"{twice} ({indices.size - stored} such entries in all); one value per observed entry is needed. "
