@@ -12,10 +12,10 @@ stretch of X, so that an ordered X is sampled from end to end and no period of i
 Where a few rows hold most of X (genes, words) such a sample tells little, and what it did tell led every second fit of
 such counts to a worse minimum. There the heaviest rows, which hold nine tenths of the objective, are the sample, if
 they are an eighth of all rows or fewer and of the entries a quarter: golub-all-aml (5000 genes, of which 400 do) is
-met after one or two iterations on all of X instead of 8 to 15, in the same minimum. Rows that are neither even nor
-few are asked for by how many rows that weigh alike would be as uneven, ``(Σ q)² / Σ q²`` for weights ``q``.
+met after one or two iterations on all of X instead of 8 to 15, in the same minimum. In between, evenly spread rows have
+to be more: X counts as the ``(Σ q)² / Σ q²`` rows alike that would be as uneven as rows of weights ``q``.
 
-And where an iteration takes a fifth of a millisecond there is nothing to save.
+Where an iteration takes less than a third of a millisecond there is nothing to save.
 
 Measured against the compression of X by random projections (Tepper and Sapiro, IEEE TSP 64, 2016; the warm start of
 Zhou, Cichocki and Xie, IEEE TSP 60, 2012): the projections cost several products with all of X, their factors are
