@@ -10,8 +10,8 @@ sample, so it pays for dense matrices, and not for most sparse ones. The rows ar
 stretch of X, so that an ordered X is sampled from end to end and no period of it is mistaken for all.
 
 Where a few rows hold most of X (genes, words) such a sample tells little, and what it did tell led every second fit of
-such counts to a worse minimum. There the heaviest rows, which hold nine tenths of the objective, are the sample, if
-they are an eighth of all rows or fewer and of the entries a quarter: golub-all-aml (5000 genes, of which 400 do) is
+such counts to a worse minimum. There the heaviest rows, which hold nine tenths of the objective, are the sample, if X
+is dense and complete and they are an eighth of its rows or fewer: golub-all-aml (5000 genes, of which 400 do) is
 met after one or two iterations on all of X instead of 8 to 15, in the same minimum. In between, evenly spread rows have
 to be more: X counts as the ``(Σ q)² / Σ q²`` rows alike that would be as uneven as rows of weights ``q``.
 
@@ -109,8 +109,9 @@ def _samples(data: Data, r: int, plan: Plan) -> list[tuple[Array, float]]:
     heaviest = np.sort(weights)[::-1]
     heavy = max(int(np.searchsorted(np.cumsum(heaviest), HEAVY)) + 1, math.ceil(least * m))
     rows = np.flatnonzero(weights >= heaviest[min(heavy, m) - 1])
-    few = rows.size <= MOST_HEAVY * m and rows.size * stored <= MOST_ENTRIES * m
-    if few and data.some_rows(rows).values.size <= SHARES[-1] * stored:
+    # Where entries are missing or weigh more and less, a row's sum does not tell; a sparse X is mostly its heaviest.
+    dense = data.counts is None and data.values.ndim == 2
+    if dense and rows.size <= MOST_HEAVY * m and rows.size * data.shape[1] <= MOST_ENTRIES:
         return [(rows, float(weights[rows].sum()))]
     least *= m * float((weights**2).sum())  # as many rows that weigh alike would be as uneven as 1 / Σ q²
     shares = [min(max(share, least), MOST_ENTRIES / stored) for share in SHARES]
@@ -121,6 +122,7 @@ def _samples(data: Data, r: int, plan: Plan) -> list[tuple[Array, float]]:
 def _weights(data: Data, plan: Plan) -> Array:
     """What share of the objective is each row's, about: the sum of its entries to the power β."""
     sums = data.times(np.ones((data.shape[1], 1), data.dtype), plan.team)[:, 0].astype(np.float64)
+    sums = np.maximum(sums, 0.0)  # rounding, where missing entries count as the mean
     weights = (sums / max(sums.max(), np.finfo(float).tiny)) ** max(plan.loss.beta, 0.0)
     return np.asarray(weights / max(weights.sum(), np.finfo(float).tiny))
 

@@ -73,7 +73,8 @@ class Summary(NamedTuple):
 
 def summary(values: Array) -> Summary:
     """Of entries in an array of any shape."""
-    return Summary(*factors.summary(values.reshape(-1)))
+    with np.errstate(over="ignore", invalid="ignore"):  # where Numba is told not to compile
+        return Summary(*factors.summary(values.reshape(-1)))
 
 
 class Normal(Protocol):

@@ -69,6 +69,7 @@ def kkt_residual(rho_W: Array, rho_H: Array, squares_W: Array, squares_H: Array,
     # Python's own numbers: these are a few, and NumPy's calls would take longer than an iteration of a small problem.
     for w, h, norm_W, norm_H in zip(*(sums.tolist() for sums in (rho_W, rho_H, *norms)), strict=True):
         squared_scale = norm_H / norm_W if norm_W > 0 and norm_H > 0 else 1.0  # s²: W_t s and H_t / s are as long
+        squared_scale = squared_scale or 1.0  # beyond the ends of the scale
         of_W += w / squared_scale
         of_H += h * squared_scale
         squared_size += norm_W * norm_H

@@ -181,7 +181,7 @@ def test_a_sample_stays_small():
     class Huge:
         shape, values = (10**6, 4000), np.broadcast_to(1.0, (10**6, 4000))
 
-        dtype = np.dtype(np.float64)
+        dtype, counts = np.dtype(np.float64), None
 
         def work(self, r):
             return 1e12
@@ -252,12 +252,26 @@ def test_contracts_hold_of_the_heaviest_rows():
         np.testing.assert_array_equal(scaled.W, np.ldexp(plain.W, j))
 
 
-def test_the_heaviest_rows_of_a_sparse_matrix_are_not_most_of_it():
-    rng = np.random.default_rng(0)
-    X = sp.random_array((4000, 60), density=0.02, rng=rng, data_sampler=lambda size: rng.random(size)).tolil()
-    X[:300] = 10.0 * rng.random((300, 60))
-    data = missing.read(X.tocsr()).data
-    with parallel.Team(1) as team:
-        plan = Plan(nmfcore.solvers.HALS(), losses.Frobenius(), Penalty(), Penalty(), team)
-        for rows, _ in _samples(data, 20, plan):
-            assert data.some_rows(rows).values.size <= SHARES[-1] * data.values.size
+def test_heavy_rows_are_no_sample_where_their_sums_do_not_tell():
+    """Of entries that are missing or weigh less, or are most of what a sparse matrix stores."""
+    X = uneven()
+    holes = np.where(np.random.default_rng(0).random(X.shape) < 0.01, np.nan, X)
+    for given, options in (
+        (holes, {"missing_values": np.nan}),
+        (X, {"weights": 1.0 / (1e-9 + X.mean(axis=1, keepdims=True) ** 2) * np.ones_like(X)}),
+        (sp.csr_array(X), {}),
+    ):
+        data = missing.read(given, **options).data
+        with parallel.Team(1) as team:
+            plan = Plan(nmfcore.solvers.HALS(), losses.Frobenius(), Penalty(), Penalty(), team)
+            for rows, share in _samples(data, 6, plan):
+                assert share in (*SHARES, pytest.approx(rows.size / X.shape[0], abs=1e-3))
+
+
+def test_rows_of_zeros_beside_missing_entries():
+    """Their sums are of missing entries at the mean, less that mean: rounding, on either side of 0."""
+    X = planted(shape=(4000, 50))
+    X[::10] = 0.0
+    X[1, 1] = np.nan
+    f = fit(X, 4, missing_values=np.nan, loss=1.5, init="compressed", max_iter=3)
+    assert np.isfinite(f.objective)

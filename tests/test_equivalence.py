@@ -522,3 +522,28 @@ def test_a_product_piece_by_piece_is_the_product():
     out = np.full((X.shape[0] - 1, r), np.nan)
     sparse.rows_times(X.indptr.astype(np.int64), X.indices.astype(np.int32), X.data, B, 1, X.shape[0], out)
     np.testing.assert_allclose(out, (X @ B)[1:], rtol=1e-13)
+
+
+def test_a_row_of_a_product_piece_by_piece_does_not_depend_on_its_neighbours():
+    """Beside rows with next to nothing, which are not gone through in pieces, or alone."""
+    from nmfcore.kernels import sparse
+
+    rng = np.random.default_rng(0)
+    n, r = 150_000, 16
+    B = rng.random((n, r))
+    lengths = np.full(2001, 2)
+    lengths[1000] = 300
+    X = sp.csr_array(
+        (
+            rng.random(lengths.sum()),
+            np.concatenate([np.sort(rng.choice(n, k, replace=False)) for k in lengths]),
+            np.concatenate(([0], np.cumsum(lengths))),
+        ),
+        shape=(lengths.size, n),
+    )
+    parts = X.indptr.astype(np.int64), X.indices.astype(np.int32), X.data, B
+    out, alone = np.empty((lengths.size, r)), np.empty((1, r))
+    sparse.rows_times(*parts, 0, lengths.size, out)
+    sparse.rows_times(*parts, 1000, 1001, alone)
+    np.testing.assert_array_equal(alone[0], out[1000])
+    np.testing.assert_allclose(out, X @ B, rtol=1e-13)

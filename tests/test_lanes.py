@@ -197,7 +197,7 @@ def test_a_panel_of_rows(monkeypatch: pytest.MonkeyPatch, dtype: Any, columns: i
     X, B = rng.random((13, 50)).astype(dtype), rng.random((50, columns)).astype(dtype)
     lanes = _panels.LINE // B.itemsize
     for compiled, width in ((rows_panel, 2 * lanes), (rows_panel_narrow, lanes)):
-        monkeypatch.setattr(_plain, "LANES", width)
+        monkeypatch.setattr(_plain, "PANEL", width * B.itemsize)
         for i, t in ((0, 0), (3, 0), (10, 0), (0, columns // 2)):
             if compiled is rows_panel and columns - t <= lanes:
                 continue  # where the narrow one is called
@@ -215,7 +215,7 @@ def test_a_panel_of_columns(monkeypatch: pytest.MonkeyPatch, dtype: Any, columns
     rng = np.random.default_rng(columns)
     X, A = rng.random((30, 37)).astype(dtype), rng.random((40, columns)).astype(dtype)
     width = 2 * _panels.LINE // X.itemsize
-    monkeypatch.setattr(_plain, "LANES", width)
+    monkeypatch.setattr(_plain, "PANEL", width * X.itemsize)
     for compiled, height in ((columns_panel, _panels.HEIGHT), (columns_panel_low, _panels.HEIGHT // 2)):
         monkeypatch.setattr(_plain, "HEIGHT", height)
         for j, t in ((0, 0), (30, 0), (36, columns // 2)):

@@ -469,6 +469,28 @@ def test_without_compilation():
         np.testing.assert_allclose(B, A, rtol=1e-12, atol=1e-14)
 
 
+def test_dense_products_without_compilation():
+    """With more rows and columns than a panel, of either precision."""
+    code = """
+        import numpy as np
+        from nmfcore.kernels import dense
+        rng = np.random.default_rng(0)
+        for dtype, rtol in ((np.float64, 1e-13), (np.float32, 1e-5)):
+            X, A, B = (rng.random(shape).astype(dtype) for shape in ((19, 45), (19, 41), (45, 41)))
+            C, D, G = np.empty((19, 41), dtype), np.empty((45, 41), dtype), np.empty((41, 41))
+            dense.rows_times(X, B, 0, 19, C)
+            dense.columns_times(X, A, 0, 45, D)
+            dense.gram(B, G)
+            for made, exact in ((C, X @ B), (D, X.T @ A), (G, B.T.astype(float) @ B)):
+                np.testing.assert_allclose(made, exact, rtol)
+            error = dense.squared_error(X, A, np.ascontiguousarray(B.T), 0, 19)
+            np.testing.assert_allclose(error, np.sum((X.astype(float) - A.astype(float) @ B.T) ** 2), rtol)
+        print("good")
+    """
+    for environment in ({}, {"NUMBA_DISABLE_JIT": "1"}):
+        assert "good" in python(code, **environment)
+
+
 def test_number_of_threads(monkeypatch):
     monkeypatch.delenv("NMFCORE_NUM_THREADS", raising=False)
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -12,7 +12,8 @@ import numpy as np
 from nmfcore._types import Array
 
 LANES = 16
-HEIGHT = 8
+HEIGHT = 8  # of a panel,
+PANEL = 128  # and bytes of its width
 
 
 def _gathered(B: Array, indices: Array, first: int, n: int, t: int, width: int) -> Array:
@@ -104,15 +105,15 @@ def rows_panel(
     X: Array, i: int, end: int, B: Array, t: int, first: int, last: int, out: Array, o: int, add: int
 ) -> None:
     """``out[o + k, t:] = Σ_j X[i + k, j] B[j, t:]`` of some rows and columns; with ``add``, what was there is kept."""
-    rows = slice(i, min(i + HEIGHT, end))
-    product = X[rows, first:last] @ B[first:last, t : t + LANES]
-    to = out[o : o + product.shape[0], t : t + LANES]
+    rows, columns = slice(i, min(i + HEIGHT, end)), slice(t, t + PANEL // B.itemsize)
+    product = X[rows, first:last] @ B[first:last, columns]
+    to = out[o : o + product.shape[0], columns]
     to[:] = (to if add else 0) + product
 
 
 def columns_panel(X: Array, i: int, j: int, count: int, A: Array, first: int, t: int, sums: Array, c: int) -> None:
     """``sums[t + k, c + q] += Σ_i X[i, j + q] A[first + i, t + k]`` over ``count`` rows."""
-    x, a = X[i : i + count, j : j + LANES], A[first : first + count, t : t + HEIGHT]
+    x, a = X[i : i + count, j : j + PANEL // X.itemsize], A[first : first + count, t : t + HEIGHT]
     sums[t : t + a.shape[1], c : c + x.shape[1]] += a.T @ x
 
 

@@ -34,7 +34,8 @@ def _features() -> Any:
         return {}
 
 
-REGISTERS, BYTES = (32, 64) if _features().get("avx512f") else (16, 32)
+# The plain twins are of the larger size.
+REGISTERS, BYTES = (32, 64) if _features().get("avx512f") or config.DISABLE_JIT else (16, 32)
 SUMS = REGISTERS // 2  # of numbers that are gathered; the rest is for what they are made of
 
 

@@ -1,7 +1,7 @@
 """Products with a dense matrix.
 
-OpenBLAS runs a product with few columns far below the machine's limit, and its sums depend on the number of
-its threads. Both products here are made of blocks of sums that stay in registers: eight rows of X, or components, by
+OpenBLAS runs a product with few columns far below the machine's limit, and its sums depend on the number of its
+threads. Both products here are made of blocks of sums that stay in registers: six or eight rows of X, or components, by
 two vectors. Of X they take so much at a time as a cache keeps until all components have had it. Where rows of X are
 long, a walk down its columns would wait for memory at every step: there a piece of it is copied first, row by row (a
 third to twice as fast). The next piece of X is asked for while sums are made of this one (up to twice as fast again).
@@ -24,7 +24,7 @@ from nmfcore.kernels._panels import (
     rows_panel_narrow,
 )
 
-COLUMNS_AT_ONCE = 512  # of eight rows of X: 32 KiB, and of B as much as a second-level cache holds
+COLUMNS_AT_ONCE = 512  # of the rows of a panel: 24 or 32 KiB, and of B as much as a second-level cache holds
 ROWS_AT_ONCE = 64  # of 512 columns of X: 256 KiB, in the second-level cache
 SHORT = 4096  # bytes of a row of X, up to which columns are walked down as they are
 AHEAD = 2  # rows of X

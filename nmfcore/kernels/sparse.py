@@ -18,29 +18,36 @@ def rows_times(indptr: Array, indices: Array, values: Array, B: Array, lo: int, 
     """``out[i - lo] = Σ_j X[i, j] B[j]`` over the stored entries of the rows ``lo <= i < hi``; ``B`` (n, r).
 
     Columns ascend within a row. Where ``B`` is larger than the caches, all rows go through the first columns before any
-    goes on to the next: gathers all over ``B`` would wait for memory at every entry. Not so where there are more visits
-    to rows than entries.
+    goes on to the next: gathers all over ``B`` would wait for memory at every entry. All but rows of fewer entries than
+    there are pieces of ``B``: to visit them would take longer.
     """
-    n = B.shape[0]
+    n, size = B.shape[0], B.size * B.itemsize
     out[: hi - lo] = B.dtype.type(0)
-    pieces = B.size * B.itemsize // CACHED
-    few = indptr[hi] - indptr[lo] < pieces * (hi - lo)
-    step = n if few or B.size * B.itemsize < MUCH else max(1, n // pieces)
-    reached = indptr[lo:hi].copy()
+    pieces = size // CACHED if size >= MUCH else 1
+    rows = np.empty(hi - lo, np.int64)
+    count = 0
+    for i in range(lo, hi):
+        if pieces > 1 and indptr[i + 1] - indptr[i] >= pieces:
+            rows[count] = i
+            count += 1
+        else:
+            add_gathered(values, indices, indptr[i], indptr[i + 1], B, out, i - lo)
+    reached = indptr[rows[:count]]
+    step = max(1, n // pieces)
     for end in range(step, n + step, step):
-        for i in range(lo, hi):
-            first, last = reached[i - lo], indptr[i + 1]
+        for k in range(count):
+            first, last = reached[k], indptr[rows[k] + 1]
             if end < n:
                 p = first
                 while p < last and indices[p] < end:
                     p += 1
                 last = p
-            reached[i - lo] = last
-            if step < n and i + NEXT < hi:
-                prefetch_entries(indices, reached[i + NEXT - lo])
-                prefetch_entries(values, reached[i + NEXT - lo])
+            reached[k] = last
+            if k + NEXT < count:
+                prefetch_entries(indices, reached[k + NEXT])
+                prefetch_entries(values, reached[k + NEXT])
             if first < last:
-                add_gathered(values, indices, first, last, B, out, i - lo)
+                add_gathered(values, indices, first, last, B, out, rows[k] - lo)
 
 
 @kernel
