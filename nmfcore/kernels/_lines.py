@@ -11,9 +11,14 @@ from llvmlite import ir
 from numba.core import types
 
 from nmfcore.kernels import _plain
-from nmfcore.kernels._vector import _element, _exchanged, _load, _shuffle, _store, cgutils, compiled
+from nmfcore.kernels._vector import BYTES, SUMS, _element, _exchanged, _load, _shuffle, _store, cgutils, compiled
 
 EIGHT = 8  # numbers in a vector
+
+
+def _at_once(kind: Any) -> int:
+    """How many vectors of sums the registers hold: eight, or four."""
+    return int(max(4, min(EIGHT, SUMS * BYTES // (EIGHT * kind.dtype.bitwidth // 8))))
 
 
 def _rounds(builder: Any, start: Any, stop: Any, step: int) -> Any:
@@ -80,20 +85,22 @@ def _dot_lines(typing: Any, a: Any, L: Any, n: Any, y: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         a_kind, kind, _, y_kind = signature.args
         a, L, n, y = values
-        word, align = n.type, kind.dtype.bitwidth // 8
+        word, align, at_once = n.type, kind.dtype.bitwidth // 8, _at_once(kind)
         vector = ir.VectorType(context.get_data_type(kind.dtype), EIGHT)
         width = _width(context, builder, kind, L)
         factor = _element(context, builder, a_kind, a, [word(0)])
         with _rounds(builder, word(0), n, EIGHT) as (q, _):
             lines = [_element(context, builder, kind, L, [builder.add(q, word(k)), word(0)]) for k in range(EIGHT)]
-            sums = _zeros(builder, vector, EIGHT)
-            for place in sums:
-                builder.store(ir.Constant(vector, [0.0] * EIGHT), place)
-            with _rounds(builder, word(0), width, EIGHT) as (t, _):
-                by = _load(builder, builder.gep(factor, [t]), vector, align)
-                for line, place in zip(lines, sums, strict=True):
-                    _add(builder, place, _load(builder, builder.gep(line, [t]), vector, align), by)
-            parts = [builder.load(place) for place in sums]
+            parts = list[Any]()
+            for first in range(0, EIGHT, at_once):
+                sums = _zeros(builder, vector, at_once)
+                for place in sums:
+                    builder.store(ir.Constant(vector, [0.0] * EIGHT), place)
+                with _rounds(builder, word(0), width, EIGHT) as (t, _):
+                    by = _load(builder, builder.gep(factor, [t]), vector, align)
+                    for line, place in zip(lines[first:], sums, strict=False):
+                        _add(builder, place, _load(builder, builder.gep(line, [t]), vector, align), by)
+                parts += [builder.load(place) for place in sums]
             while len(parts) > 1:  # the lane is the number of the line
                 half = len(parts) // 2
                 pairs = [_exchanged(builder, parts[k], parts[k + half], half) for k in range(half)]
@@ -113,10 +120,10 @@ def _add_lines(typing: Any, u: Any, L: Any, n: Any, p: Any) -> Any:
         number, word, align = context.get_data_type(kind.dtype), n.type, kind.dtype.bitwidth // 8
         vector, wide = ir.VectorType(number, EIGHT), ir.VectorType(ir.DoubleType(), EIGHT)
         with _rounds(builder, word(0), _width(context, builder, kind, L), EIGHT) as (t, _):
-            sums = _zeros(builder, vector, EIGHT)
+            sums = _zeros(builder, vector, _at_once(kind))
             for place in sums:
                 builder.store(ir.Constant(vector, [0.0] * EIGHT), place)
-            with _rounds(builder, word(0), n, EIGHT) as (q, _):
+            with _rounds(builder, word(0), n, len(sums)) as (q, _):
                 for k, place in enumerate(sums):
                     line = builder.add(q, word(k))
                     by = builder.load(_element(context, builder, u_kind, u, [line]))
@@ -145,11 +152,12 @@ def _outer_lines(typing: Any, w: Any, L: Any, n: Any, r: Any, G: Any) -> Any:
             _rounds(builder, word(0), r, 4) as (s, _),
             _rounds(builder, word(0), builder.add(s, word(1)), EIGHT) as (t, _),
         ):
-            sums = _zeros(builder, vector, 8)
+            sums = _zeros(builder, vector, _at_once(kind))
+            together = len(sums) // 4
             for place in sums:
                 builder.store(ir.Constant(vector, [0.0] * EIGHT), place)
-            with _rounds(builder, word(0), n, 2) as (q, _):
-                for e in range(2):
+            with _rounds(builder, word(0), n, together) as (q, _):
+                for e in range(together):
                     line = builder.add(q, word(e))
                     by = builder.load(_element(context, builder, w_kind, w, [line]))
                     part = _load(builder, _element(context, builder, kind, L, [line, t]), vector, align)
@@ -160,7 +168,9 @@ def _outer_lines(typing: Any, w: Any, L: Any, n: Any, r: Any, G: Any) -> Any:
                         _add(builder, sums[4 * e + k], part, other)
             for k in range(4):
                 place = _element(context, builder, G_kind, G, [builder.add(s, word(k)), t])
-                total = builder.fadd(builder.load(sums[k]), builder.load(sums[4 + k]))
+                total = builder.load(sums[k])
+                for other in sums[4 + k :: 4]:
+                    total = builder.fadd(total, builder.load(other))
                 _store(builder, builder.fadd(_load(builder, place, vector, align), total), place, align)
         return context.get_dummy_value()
 
