@@ -36,11 +36,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from nmfcore import losses, missing
 from nmfcore._types import Array
 from nmfcore.data import Data
-from nmfcore.scale import Scale
-from nmfcore.solve import Iterate, Plan, Run, solve
+from nmfcore.single import Single
+from nmfcore.solve import Iterate, Plan
 from nmfcore.stopping import Stop
 
 SHARES = 1 / 32, 1 / 4  # of the rows, one after the other;
@@ -129,32 +128,17 @@ def _weights(data: Data, plan: Plan) -> Array:
 
 def _fit(data: Data, W: Array, Ht: Array, plan: Plan, deadline: float) -> tuple[Array, Array]:
     """Both factors of such data when the objective has settled, found in float32."""
-    single = np.dtype(np.float32)
-    beta = plan.loss.beta
-    read = missing.moderate(data, beta, single)
-    part, scale = read.data.astype(single), Scale(read.scale.shift, 0, beta)  # weights stay as they are
-    penalty_W, penalty_H = scale.penalty(plan.penalty_W), scale.penalty(plan.penalty_H)
-    inside = replace(plan, loss=losses.make(beta, part), penalty_W=penalty_W, penalty_H=penalty_H)
-    run, objectives = Run(), list[float]()
+    objectives = list[float]()
 
     def settled(iterate: Iterate) -> bool:
         objectives.append(iterate.objective)
         fell = objectives[max(0, len(objectives) - 1 - LOOK_BACK)] - iterate.objective
         return len(objectives) > LOOK_BACK and fell < LOOK_BACK * SETTLED * iterate.objective
 
-    with np.errstate(over="ignore"):
-        solve(
-            part,
-            scale.inward(W).astype(single),
-            scale.inward(Ht).astype(single),
-            inside,
-            stop=Stop(tol=0.0, max_iter=MOST_ITERATIONS, max_time=max(0.0, deadline - run.began)),
-            run=run,
-            watch=settled,
-        )
-    assert run.last is not None
-    W, Ht = (scale.outward(A.astype(data.dtype)) for A in (run.last.W, run.last.Ht))
-    return W, Ht
+    stop = Stop(tol=0.0, max_iter=MOST_ITERATIONS, max_time=max(0.0, deadline - time.perf_counter()))
+    single = Single.of(data, plan)
+    last = single.outward(single.solve(W, Ht, stop=stop, watch=settled))
+    return last.W.astype(data.dtype, copy=False), last.Ht.astype(data.dtype, copy=False)
 
 
 def _spread(m: int, count: int) -> Array:

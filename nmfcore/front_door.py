@@ -24,6 +24,7 @@ from nmfcore.offsets import WithOffsets, observed_in_full
 from nmfcore.parallel import Team, default_threads, physical_memory
 from nmfcore.result import Factorization, History
 from nmfcore.scale import Scale
+from nmfcore.single import begun_in_single
 from nmfcore.solve import Iterate, Plan, Run, solve
 from nmfcore.solvers import HALS, MU, Penalty, Solver
 from nmfcore.solvers.base import check_flag
@@ -136,7 +137,8 @@ def factorize(
     random_state : int, RandomState, Generator, SeedSequence, optional
         What random numbers are drawn from.
     dtype : float32 or float64, optional
-        Compute in this.
+        Compute in this. By default dense float64 data of up to ten million entries, begun with ``"compressed"``, are
+        iterated on in float32 first, and end in float64 (see :mod:`nmfcore.single`); not where this is given.
     n_threads : int, optional
         Default: as many as the process may use, or ``NMFCORE_NUM_THREADS``. The result has the same bits for
         any number.
@@ -249,6 +251,8 @@ def factorize(
             if init == "compressed" or (init == "auto" and (W is None or H is None)):
                 deadline = math.inf if stop.max_time is None else run.began + stop.max_time
                 W0, Ht0, plan = compressed(data, W0, Ht0, plan, deadline)
+                if dtype is None:
+                    W0, Ht0 = begun_in_single(data, W0, Ht0, plan, stop=stop, run=run, watch=watch)
             solve(data, W0, Ht0, plan, stop=stop, run=run, watch=watch)
     except KeyboardInterrupt as interrupt:
         interrupt.factorization = (  # type: ignore[attr-defined]
@@ -431,11 +435,16 @@ class _Watch:
         self, callback: Callable[[State], object] | None, bar: Any, stop: Stop, scale: Scale, complete: Complete
     ) -> None:
         self._callback, self._scale, self._complete = callback, scale, complete
+        self._shown, self._ended = 0, False
         self._bar = bar(total=stop.max_iter, unit="it", desc="factorize") if bar else None
 
     def __call__(self, iterate: Iterate) -> bool:
-        if iterate.n_iter == 0:
-            return False
+        if iterate.n_iter == self._shown:  # the start, or an iterate that is looked at once more
+            return self._ended
+        self._shown, self._ended = iterate.n_iter, self._show(iterate)
+        return self._ended
+
+    def _show(self, iterate: Iterate) -> bool:
         if self._bar is not None:
             self._bar.update()
             self._bar.set_postfix(objective=f"{iterate.objective:.6g}", kkt=f"{iterate.kkt:.1e}")

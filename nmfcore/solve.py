@@ -70,7 +70,14 @@ class Run:
     began: float = field(default_factory=time.perf_counter)
 
     def record(self, iterate: Iterate) -> None:
-        """Add an iterate to the history."""
+        """Add an iterate to the history.
+
+        One that is looked at again, with more digits, takes the place of what was seen of it. The objectives before
+        were carried along by differences, so they are off by as much, and brought into line.
+        """
+        if self.last is not None and self.last.n_iter == iterate.n_iter:
+            off = iterate.objective - self.last.objective
+            self.iterates = [(n, objective + off, kkt, at) for n, objective, kkt, at in self.iterates[:-1]]
         self.iterates.append((iterate.n_iter, iterate.objective, iterate.kkt, iterate.seconds))
         self.last = iterate
 
@@ -191,7 +198,7 @@ def solve(
 
     step_H = plan_H.step(turned, Ht, W, most=0)
     account.start(W, Ht, step_H)
-    rho_H, exact, decrease, n_iter = step_H.before, True, math.inf, 0
+    rho_H, exact, decrease, n_iter = step_H.before, True, math.inf, run.last.n_iter if run.last else 0
     plain_H, lowest = Ht, math.inf
     while True:
         most = plan.sweeps(n_iter) if n_iter < stop.max_iter else 0

@@ -32,6 +32,7 @@ LAYERS = [
     {"balance", "losses", "scale"},
     {"solve", "transform"},
     {"missing"},
+    {"single"},
     {"compress"},
     {"front_door", "holdout"},
     {"rank"},
