@@ -32,6 +32,7 @@ import numpy as np
 
 from nmfcore._types import Array
 from nmfcore.data import Data, Dense, gram
+from nmfcore.kernels import factors
 from nmfcore.parallel import Team
 
 INITS = ("auto", "compressed", "random", "nndsvd", "nndsvda", "nndsvdar")
@@ -80,20 +81,23 @@ def random(data: Data, r: int, rng: Any) -> tuple[Array, Array]:
 def nndsvd(data: Data, r: int, init: str, rng: Any, team: Team) -> tuple[Array, Array]:
     """The NNDSVD start; ``r <= min(m, n)``. Missing entries count as the mean of the observed ones."""
     U, S, V = (rough_svd if init == "rough" else truncated_svd)(data, r, rng, team)
-    U, V = np.ascontiguousarray(U.T), np.ascontiguousarray(V.T)
-    Wt, H = np.empty_like(U), np.empty_like(V)
-    Wt[0], H[0] = np.sqrt(S[0]) * np.abs(U[0]), np.sqrt(S[0]) * np.abs(V[0])
-    for j in range(1, r):
-        pairs = ((np.maximum(s * U[j], 0), np.maximum(s * V[j], 0)) for s in (1, -1))
-        u, v, size = max(((u, v, _norm(u) * _norm(v)) for u, v in pairs), key=lambda pair: pair[2])
-        scale = np.sqrt(S[j] * size)
-        Wt[j], H[j] = (scale / (_norm(x) or 1.0) * x for x in (u, v))
-    W, Ht = np.ascontiguousarray(Wt.T), np.ascontiguousarray(H.T)
+    U, V = np.ascontiguousarray(U), np.ascontiguousarray(V)
+    U[:, 0], V[:, 0] = np.abs(U[:, 0]), np.abs(V[:, 0])
+    # Squared norms of the non-negative parts of u, v and of -u, -v.
+    squares = np.array([[factors.column_moments(np.maximum(s * A, 0.0))[1] for A in (U, V)] for s in (1.0, -1.0)])
+    sizes = np.sqrt(squares).prod(axis=1)
+    kept, columns = np.argmax(sizes, axis=0), np.arange(r)
+    scale, norms = np.sqrt(S * sizes[kept, columns]), np.sqrt(squares[kept, :, columns])
+    norms[norms == 0.0] = 1.0
+    W, Ht = (
+        np.maximum(A * (np.where(kept == 0, 1.0, -1.0) * scale / norm), 0.0)
+        for A, norm in zip((U, V), norms.T, strict=True)
+    )
     for A in (W, Ht):
         A[_RELATIVE_ZERO * A.max() > A] = 0
     if init != "nndsvd":
         _fill_zeros(W, Ht, float(data.mean), init, rng)
-    return W.astype(data.dtype), Ht.astype(data.dtype)
+    return W.astype(data.dtype, copy=False), Ht.astype(data.dtype, copy=False)
 
 
 def _fill_zeros(W: Array, Ht: Array, mean: float, init: str, rng: Any) -> None:
@@ -135,7 +139,9 @@ def rough_svd(data: Data, r: int, rng: Any, team: Team) -> tuple[Array, Array, A
     if m < n:  # random numbers for the short side
         V, S, U = rough_svd(data.T, r, rng, team)
         return U, S, V
-    Q = rng.standard_normal(size=(n, min(r + _OVERSAMPLES, n)))
+    Q = (
+        rng.random((n, min(r + _OVERSAMPLES, n))) - 0.5
+    )  # as good as normal numbers here, and drawn in a third of the time
     for matrix in (data, data.T, data):
         Q, _ = _orthonormal(matrix.times(Q, team).astype(np.float64), team)
     V, R = _orthonormal(data.T.times(Q, team).astype(np.float64), team)  # X ≈ Q (V R)ᵀ
@@ -150,11 +156,7 @@ def _orthonormal(Z: Array, team: Team) -> tuple[Array, Array]:
     What lies below those is made 0 in ``Q``. BLAS is left out of it, and what LAPACK gets is small: its threads would
     go on turning for a tenth of a second, in which ours are slow.
     """
-    G = gram(Z)
+    G = gram(Z, team)
     shift = np.finfo(float).eps * len(G) * max(float(np.trace(G)), np.finfo(float).tiny)
     L = np.linalg.cholesky(G + shift * np.eye(len(G)))
     return Dense(Z).times(np.linalg.inv(L).T, team), L.T
-
-
-def _norm(x: Array) -> float:
-    return float(np.sqrt((x * x).sum()))
