@@ -289,19 +289,22 @@ def _canonical(
     starts, kept, sums = np.zeros_like(indptr), np.empty_like(indices), np.empty_like(values)
     stored, twice = 0, ""
     for lo, hi in _blocks(indptr, max(SORTED_AT_ONCE, n)):  # only what is returned grows with the entries
-        rows, columns, numbers = _in_order(indptr, indices, values, n, lo, hi)
-        first = np.ones(columns.size, bool)
-        first[1:] = (rows[1:] != rows[:-1]) | (columns[1:] != columns[:-1])
-        if not first.all():
+        starts_here, columns, numbers = _in_order(indptr, indices, values, n, lo, hi)
+        counts = np.diff(starts_here)
+        if not sparse_kernels.columns_rise(starts_here, columns):
+            rows = np.repeat(np.arange(lo, hi), counts)
+            first = np.ones(columns.size, bool)
+            first[1:] = (rows[1:] != rows[:-1]) | (columns[1:] != columns[:-1])
             if not twice:
                 p = int(np.argmin(first))
                 times = 1 + int(np.argmax(first[p:]) or first[p:].size)
                 twice = f"{name}[{rows[p]}, {columns[p]}] is stored {times} times"
             places = np.flatnonzero(first)
             rows, columns, numbers = rows[places], columns[places], np.add.reduceat(numbers, places)
+            counts = np.bincount(rows - lo, minlength=hi - lo)
         part = slice(stored, stored + columns.size)
         kept[part], sums[part] = columns, numbers
-        starts[lo + 1 : hi + 1] = np.bincount(rows - lo, minlength=hi - lo)
+        starts[lo + 1 : hi + 1] = counts
         stored += columns.size
     if twice and duplicates == "error":
         raise ValueError(
@@ -312,12 +315,12 @@ def _canonical(
 
 
 def _in_order(indptr: Array, indices: Array, values: Array, n: int, lo: int, hi: int) -> tuple[Array, Array, Array]:
-    """Some rows, sorted by column: the row, the column and the value of each entry."""
+    """Some rows in compressed form, sorted by column."""
     part = slice(indptr[lo], indptr[hi])
     block = indptr[lo : hi + 1] - indptr[lo], indices[part], values[part], values[:0]
     for size in (n, hi - lo):  # transposing twice is a counting sort by row and column that keeps duplicates in order
         block = sparse_kernels.transposed_rows(*block, size)
-    return np.repeat(np.arange(lo, hi), np.diff(block[0])), block[1], block[2]
+    return block[:3]
 
 
 def _blocks(indptr: Array, entries: int) -> Iterator[tuple[int, int]]:
