@@ -362,7 +362,11 @@ class Sparse(_Complete):
         return Sparse(indptr, self.indices[origin], self.values[origin], (rows.size, self.shape[1]))
 
     def astype(self, dtype: np.dtype[Any]) -> Sparse:
-        return self.with_values(self.values.astype(dtype, copy=False))
+        converted = self.with_values(self.values.astype(dtype, copy=False))
+        if self._turned is not None:
+            indptr, indices, values = self._turned
+            converted._turned = indptr, indices, values.astype(dtype, copy=False)
+        return converted
 
     @property
     def mean(self) -> Any:

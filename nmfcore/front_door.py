@@ -137,8 +137,9 @@ def factorize(
     random_state : int, RandomState, Generator, SeedSequence, optional
         What random numbers are drawn from.
     dtype : float32 or float64, optional
-        Compute in this. By default dense float64 data of up to ten million entries, begun with ``"compressed"``, are
-        iterated on in float32 first, and end in float64 (see :mod:`nmfcore.single`); not where this is given.
+        Compute in this. Where it is not given, complete float64 data of up to ten million entries (sparse: five) are
+        iterated on in float32 first, and end in float64 (see :mod:`nmfcore.single`): with ``init="compressed"``, or
+        ``"auto"`` and not both W and H.
     n_threads : int, optional
         Default: as many as the process may use, or ``NMFCORE_NUM_THREADS``. The result has the same bits for
         any number.

@@ -7,9 +7,11 @@ import warnings
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 import nmfcore
 from nmfcore import single
+from nmfcore.data import Sparse
 from nmfcore.reference import kkt, objective
 from nmfcore.single import LEAST_WORK, MOST_ENTRIES
 from nmfcore.stopping import Status
@@ -45,10 +47,45 @@ def precisions(monkeypatch):
     return seen
 
 
-def fit(X=X, **options):
+def counts():
+    X = sp.random_array((4000, 3000), density=0.02, random_state=np.random.default_rng(1), format="csr")
+    X.data = np.ceil(10 * X.data)
+    return X
+
+
+@pytest.mark.parametrize("init", ["auto", "compressed"])
+def test_sparse_data(precisions, init):
+    Z = counts()
+    assert 4.0 * Z.nnz * RANK < LEAST_WORK < 4.0 * Z.nnz * 30
+    fit(Z, max_iter=2)
+    assert precisions == [np.float64]
+    f = fit(Z, rank=30, init=init)
+    assert precisions[1:] == [np.float32, np.float64]
+    assert f.converged
+    check(f, Z.toarray())
+    exact = fit(Z, rank=30, init=init, dtype=np.float64)
+    assert abs(f.n_iter - exact.n_iter) <= 3
+    assert f.objective == pytest.approx(exact.objective, rel=1e-3)
+
+
+def test_a_sparse_x_in_another_precision_has_its_columns_in_it_too():
+    Z = counts()
+    data = Sparse(Z.indptr.astype(np.int64), Z.indices, Z.data, Z.shape)
+    alone = data.astype(np.dtype(np.float32))  # its transpose is made when somebody asks
+    turned = data.T
+    together = data.astype(np.dtype(np.float32))
+    for copy in (alone, together):
+        assert copy.dtype == copy.T.dtype == np.float32
+        np.testing.assert_array_equal(copy.T.values, turned.values.astype(np.float32))
+        np.testing.assert_array_equal(copy.T.indices, turned.indices)
+    assert together.T.indices is turned.indices
+    assert data.T.dtype == data.dtype == np.float64
+
+
+def fit(X=X, rank=RANK, **options):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", nmfcore.ConvergenceWarning)
-        return nmfcore.factorize(X, RANK, **{"random_state": 0, **options})
+        return nmfcore.factorize(X, rank, **{"random_state": 0, **options})
 
 
 def check(f, X=X):
@@ -201,3 +238,9 @@ def test_large_data_are_not_copied(precisions, monkeypatch):
     fit(max_iter=2)
     assert precisions == [np.float64]
     assert MOST_ENTRIES * 4 <= 40e6
+    Z = counts()  # stored by columns too
+    for most, taken in ((2 * Z.nnz - 1, [np.float64]), (2 * Z.nnz, [np.float32, np.float64])):
+        precisions.clear()
+        monkeypatch.setattr(single, "MOST_ENTRIES", most)
+        fit(Z, rank=30, max_iter=2)
+        assert precisions == taken
