@@ -139,9 +139,7 @@ def rough_svd(data: Data, r: int, rng: Any, team: Team) -> tuple[Array, Array, A
     if m < n:  # random numbers for the short side
         V, S, U = rough_svd(data.T, r, rng, team)
         return U, S, V
-    Q = (
-        rng.random((n, min(r + _OVERSAMPLES, n))) - 0.5
-    )  # as good as normal numbers here, and drawn in a third of the time
+    Q = rng.standard_normal(size=(n, min(r + _OVERSAMPLES, n)))
     for matrix in (data, data.T, data):
         Q, _ = _orthonormal(matrix.times(Q, team).astype(np.float64), team)
     V, R = _orthonormal(data.T.times(Q, team).astype(np.float64), team)  # X ≈ Q (V R)ᵀ
