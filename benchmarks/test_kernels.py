@@ -17,8 +17,9 @@ import scipy.sparse
 from benchmarks import datasets
 from benchmarks.peak import peak
 from nmfcore import losses
-from nmfcore.data import Dense, Observed, Sparse, gram
+from nmfcore.data import Dense, Sparse, gram
 from nmfcore.kernels import dense, observed, sparse
+from nmfcore.observed import Observed
 from nmfcore.parallel import Team
 from nmfcore.solvers import HALS, MU, Penalty
 from nmfcore.solvers.base import half_step

@@ -14,7 +14,8 @@ import numpy as np
 
 from nmfcore import validation
 from nmfcore._types import Array
-from nmfcore.data import Data, Dense, Observed, Sparse
+from nmfcore.data import Data, Dense, Sparse
+from nmfcore.observed import Observed
 from nmfcore.punctured import Punctured, nearly_complete
 from nmfcore.scale import Scale
 from nmfcore.validation import Compressed

@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 
 from nmfcore._types import Array
-from nmfcore.data import Dense, Observed, RowGrams, Rows, Summary
+from nmfcore.data import Dense, Rows, Summary
+from nmfcore.observed import Observed, RowGrams
 from nmfcore.parallel import Slab, Team
 
 START_SHARE = 0.45  # of what a row has on average goes to its offset to begin with, and as much to that of the column

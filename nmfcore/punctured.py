@@ -53,8 +53,9 @@ from typing import Any
 import numpy as np
 
 from nmfcore._types import Array
-from nmfcore.data import GRAMS_AT_ONCE, LEAST_ROWS, Block, Dense, Observed, Rows, Sparse, Summary, entries_of, gram
+from nmfcore.data import LEAST_ROWS, Block, Dense, Rows, Sparse, Summary, entries_of, gram
 from nmfcore.kernels import factors, punctured, sparse
+from nmfcore.observed import GRAMS_AT_ONCE, Observed
 from nmfcore.parallel import Slab, Team
 from nmfcore.solvers.base import Penalty
 

@@ -6,8 +6,9 @@ import numpy as np
 
 from nmfcore import losses, validation
 from nmfcore._types import Array
-from nmfcore.data import Data, Dense, Observed, Sparse
+from nmfcore.data import Data, Dense, Sparse
 from nmfcore.kernels.sparse import by_rows, columns_rise
+from nmfcore.observed import Observed
 from nmfcore.parallel import Team
 from nmfcore.punctured import Punctured
 from nmfcore.ratings import Ratings, evaluation, ranking
@@ -31,8 +32,8 @@ def warmup(dtype: object = None, loss: str | float | None = None) -> None:
     Parameters
     ----------
     dtype : float32 or float64, optional
-        Only for data of this type; both if not given. (The fit of a large float64 matrix begins with a sample of it
-        in float32.)
+        Only for data of this type; both if not given. (The fit of a float64 matrix of some size begins in float32: it
+        needs both.)
     loss : str or float, optional
         Only for this loss, as :func:`nmfcore.factorize` has them; all if not given. (A Recommender's is the Frobenius
         loss.)

@@ -26,7 +26,7 @@ LAYERS = [
     {"_types"},
     {"archive", "kernels", "parallel", "reference", "stopping"},
     {"data", "result", "validation"},
-    {"solvers", "starts"},
+    {"observed", "solvers", "starts"},
     {"punctured"},
     {"offsets"},
     {"balance", "losses", "scale"},

@@ -9,7 +9,8 @@ import scipy.sparse as sp
 
 import nmfcore
 from nmfcore import missing, reference
-from nmfcore.data import Dense, Observed
+from nmfcore.data import Dense
+from nmfcore.observed import Observed
 from nmfcore.parallel import Team
 from nmfcore.punctured import MOST_MISSING, Punctured
 from nmfcore.solvers import HALS, MU
