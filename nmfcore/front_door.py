@@ -26,7 +26,7 @@ from nmfcore.parallel import Team, default_threads, physical_memory
 from nmfcore.result import Factorization, History
 from nmfcore.scale import Scale
 from nmfcore.single import begun_in_single
-from nmfcore.solve import Iterate, Plan, Run, solve
+from nmfcore.solve import Estimate, Plan, Run, solve
 from nmfcore.solvers import HALS, MU, Penalty, Solver
 from nmfcore.solvers.base import check_flag
 from nmfcore.stopping import ConvergenceWarning, Status, Stop
@@ -441,13 +441,13 @@ class _Watch:
         self._shown, self._ended = 0, False
         self._bar = bar(total=stop.max_iter, unit="it", desc="factorize") if bar else None
 
-    def __call__(self, iterate: Iterate) -> bool:
+    def __call__(self, iterate: Estimate) -> bool:
         if iterate.n_iter == self._shown:  # the start, or an iterate that is looked at once more
             return self._ended
         self._shown, self._ended = iterate.n_iter, self._show(iterate)
         return self._ended
 
-    def _show(self, iterate: Iterate) -> bool:
+    def _show(self, iterate: Estimate) -> bool:
         if self._bar is not None:
             self._bar.update()
             self._bar.set_postfix(objective=f"{iterate.objective:.6g}", kkt=f"{iterate.kkt:.1e}")

@@ -25,7 +25,7 @@ from nmfcore import losses, missing
 from nmfcore._types import Array
 from nmfcore.data import Data, Sparse
 from nmfcore.scale import Scale
-from nmfcore.solve import Iterate, Plan, Run, solve
+from nmfcore.solve import Estimate, Iterate, Plan, Run, solve
 from nmfcore.stopping import Stop
 
 SINGLE, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
@@ -54,7 +54,7 @@ class Single(NamedTuple):
 
     def solve(
         self, W: Array, Ht: Array, *, stop: Stop, watch: Callable[[Iterate], bool], began: float | None = None
-    ) -> Iterate:
+    ) -> Estimate:
         """The last iterate of :func:`nmfcore.solve.solve`, in float32 and this scale, as ``watch`` sees them all.
 
         Raises
@@ -69,14 +69,35 @@ class Single(NamedTuple):
         assert run.last is not None
         return run.last
 
-    def outward(self, iterate: Iterate) -> Iterate:
-        """An iterate in float64 and the scale of the data."""
-        W, Ht = (self.scale.outward(A.astype(DOUBLE)) for A in (iterate.W, iterate.Ht))
-        return replace(iterate, W=W, Ht=Ht, objective=self.scale.objective(iterate.objective))
+    def outward(self, iterate: Estimate) -> Outside:
+        """An iterate as the data have it."""
+        return Outside(iterate, self.scale)
+
+
+class Outside:
+    """An iterate of float32 in float64 and the scale of the data; its factors are converted when they are looked at.
+
+    Seldom is more than the last one looked at, and to convert large factors takes a tenth of an iteration.
+    """
+
+    def __init__(self, inside: Estimate, scale: Scale) -> None:
+        self._inside, self._scale = inside, scale
+        self.objective = scale.objective(inside.objective)
+        self.kkt, self.n_iter, self.seconds = inside.kkt, inside.n_iter, inside.seconds
+
+    @property
+    def W(self) -> Array:
+        """(m, r)."""
+        return self._scale.outward(self._inside.W.astype(DOUBLE))
+
+    @property
+    def Ht(self) -> Array:
+        """(n, r)."""
+        return self._scale.outward(self._inside.Ht.astype(DOUBLE))
 
 
 def begun_in_single(
-    data: Data, W: Array, Ht: Array, plan: Plan, *, stop: Stop, run: Run, watch: Callable[[Iterate], bool]
+    data: Data, W: Array, Ht: Array, plan: Plan, *, stop: Stop, run: Run, watch: Callable[[Estimate], bool]
 ) -> tuple[Array, Array]:
     """Where the fit goes on after iterations in float32; the start as it is, where they do not pay.
 

@@ -35,6 +35,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -48,9 +49,37 @@ from nmfcore.solvers.base import MANY, Penalty, Solver, Step, half_step
 from nmfcore.stopping import Status, Stop
 
 
+class Estimate(Protocol):
+    """An estimate with its certificate: ``X ≈ W Htᵀ``."""
+
+    @property
+    def W(self) -> Array:
+        """(m, r)."""
+
+    @property
+    def Ht(self) -> Array:
+        """(n, r)."""
+
+    @property
+    def objective(self) -> float:
+        """What is minimised, penalties included."""
+
+    @property
+    def kkt(self) -> float:
+        """Its KKT residual."""
+
+    @property
+    def n_iter(self) -> int:
+        """How many iterations led to it."""
+
+    @property
+    def seconds(self) -> float:
+        """Since the fit began."""
+
+
 @dataclass(frozen=True, slots=True)
 class Iterate:
-    """An estimate with its certificate: ``X ≈ W Htᵀ``."""
+    """An estimate of the loop."""
 
     W: Array
     Ht: Array
@@ -65,11 +94,11 @@ class Run:
     """What a fit has to show so far; complete at any time, so an interrupt loses only the iteration it hit."""
 
     iterates: list[tuple[int, float, float, float]] = field(default_factory=list)  # n_iter, objective, kkt, seconds
-    last: Iterate | None = None
+    last: Estimate | None = None
     status: Status = Status.INTERRUPTED
     began: float = field(default_factory=time.perf_counter)
 
-    def record(self, iterate: Iterate) -> None:
+    def record(self, iterate: Estimate) -> None:
         """Add an iterate to the history.
 
         One that is looked at again, with more digits, takes the place of what was seen of it. The objectives before
