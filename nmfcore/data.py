@@ -60,12 +60,13 @@ ENTRIES_AT_ONCE = 2**18  # of a sparse X, where an operation makes arrays as lon
 
 
 class Summary(NamedTuple):
-    """What one read of the stored entries tells; ``valid`` is False with a NaN, an infinity or a negative number."""
+    """What one read of the stored entries tells."""
 
-    valid: bool
+    valid: bool  # no NaN, infinity or negative number
     largest: float  # 0 if there is none
+    smallest: float  # above 0; inf if there is none
     nonzero: int
-    squares: float
+    squares: float  # Σ x²
 
 
 def summary(values: Array) -> Summary:

@@ -92,7 +92,7 @@ def factorize(
     Parameters
     ----------
     X : array_like, masked array, DataFrame or sparse matrix, shape (m, n)
-        Non-negative. Never modified. float32 stays float32; everything else is computed in float64.
+        Non-negative. Never modified. float32 stays float32; everything else is float64 (see ``dtype``).
     rank : int
         The number of components, r.
     solver : {"auto", "hals", "mu"} or a solver such as ``nmfcore.solvers.HALS(sweeps=1, extrapolate=False)``
@@ -138,9 +138,9 @@ def factorize(
     random_state : int, RandomState, Generator, SeedSequence, optional
         What random numbers are drawn from.
     dtype : float32 or float64, optional
-        Compute in this. Where it is not given, complete float64 data of up to ten million entries (sparse: five) are
-        iterated on in float32 first, and end in float64 (see :mod:`nmfcore.single`): with ``init="compressed"``, or
-        ``"auto"`` and not both W and H.
+        Compute in this. Where it is not given and X is complete, not float32, and has up to ten million entries
+        (sparse: five), HALS makes iterations of some size for the Frobenius loss in float32 first, and ends in float64
+        (see :mod:`nmfcore.single`): with ``init="compressed"``, or ``"auto"`` and not both W and H.
     n_threads : int, optional
         Default: as many as the process may use, or ``NMFCORE_NUM_THREADS``. The result has the same bits for
         any number.
@@ -444,7 +444,8 @@ class _Watch:
     def __call__(self, iterate: Estimate) -> bool:
         if iterate.n_iter == self._shown:  # the start, or an iterate that is looked at once more
             return self._ended
-        self._shown, self._ended = iterate.n_iter, self._show(iterate)
+        self._shown = iterate.n_iter
+        self._ended = self._show(iterate)
         return self._ended
 
     def _show(self, iterate: Estimate) -> bool:

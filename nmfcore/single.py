@@ -1,14 +1,16 @@
 """Iterations in float32 on float64 data: vectors hold twice as many numbers, and half as much is read.
 
-Where an iterate came from does not matter to what it is worth; that is found out in float64. So a fit of complete
-float64 data that makes its own start goes on from there in float32 until the KKT residual it sees is ``tol``, or its
-steps come near what rounding does to them. Then it goes on in float64 from the last iterate, which is looked
-at again: its objective and residual are found with all digits, and it ends the fit only if these say so.
+Where an iterate came from does not matter to what it is worth; that is found out in float64. So HALS on complete
+float64 data, the Frobenius loss, goes on from the start that :mod:`nmfcore.starts` and :mod:`nmfcore.compress` made in
+float32 until the KKT residual it sees is ``tol``, or its steps come near what rounding does to them. Then it
+goes on in float64 from the last iterate, which is looked at again: its objective and residual are found with all
+digits, and it ends the fit only if these say so.
 
 Measured on two threads with AVX2: default fits of Olivetti faces (rank 40), 10,000 characters (rank 50) and 20
-newsgroups (rank 20) take .6 to .7 of the time, with as many iterations, to the same objective. What a callback sees
-of an objective meanwhile is off by 1e-8 of ``Σ x²`` or less, nearly all of it from the beginning; in the history that
-is put right.
+newsgroups (rank 20) take .6 to .7 of the time, with as many iterations, to the same objective; fits of one or two
+iterations take up to a tenth longer. What a callback, or an interrupt, is told of an objective meanwhile is off by 1e-9
+to 1e-8 of ``Σ x²``, by up to 1e-5 where columns of half a million entries are summed up, nearly all of it from the
+beginning. In the history that is put right when float64 takes over.
 """
 
 from __future__ import annotations
@@ -25,15 +27,17 @@ from nmfcore import losses, missing
 from nmfcore._types import Array
 from nmfcore.data import Data, Sparse
 from nmfcore.scale import Scale
-from nmfcore.solve import Estimate, Iterate, Plan, Run, solve
+from nmfcore.solve import Estimate, Iterate, Overflow, Plan, Run, solve
 from nmfcore.stopping import Stop
 
 SINGLE, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 MOST_ENTRIES = 10_000_000  # to be copied: 40 MB; a sparse X is stored by columns too
 LEAST_WORK = 2e7  # flop of an iteration
+FEWEST = 3  # iterations, with which the conversion is worth it
+NEGLIGIBLE = 2.0**-64  # of the largest entry of X: what belongs to smaller ones may be 0 in float32
 FINEST = 1e-5  # a KKT residual that float32 still finds to a few per cent
-SETTLED = 2e-8  # of Σ x²: iterations that lower the objective by less are left to float64, on the average of
-LOOK_BACK = 3  # so many; what float32 finds of an objective is off by 1e-10 to 6e-9 of that
+SETTLED = 2e-8  # of Σ x²: iterations that lower the objective by less are left to float64, on the average
+LOOK_BACK = 3  # of so many
 
 
 class Single(NamedTuple):
@@ -47,8 +51,9 @@ class Single(NamedTuple):
     def of(cls, data: Data, plan: Plan) -> Single:
         """The same problem; weights and the counts of penalties stay as they are."""
         beta = plan.loss.beta
-        read = missing.moderate(data, beta, SINGLE)
-        part, scale = read.data.astype(SINGLE), Scale(read.scale.shift, 0, beta)
+        with np.errstate(over="ignore", under="ignore"):
+            read = missing.moderate(data, beta, SINGLE)
+            part, scale = read.data.astype(SINGLE), Scale(read.scale.shift, 0, beta)
         penalty_W, penalty_H = scale.penalty(plan.penalty_W), scale.penalty(plan.penalty_H)
         return cls(part, replace(plan, loss=losses.make(beta, part), penalty_W=penalty_W, penalty_H=penalty_H), scale)
 
@@ -59,13 +64,19 @@ class Single(NamedTuple):
 
         Raises
         ------
-        FloatingPointError
+        Overflow
             If float32 does not hold what float64 does.
         """
         run = Run() if began is None else Run(began=began)
-        with np.errstate(over="ignore"):
+        theirs = np.geterr()
+
+        def as_they_have_it(iterate: Iterate) -> bool:
+            with np.errstate(**theirs):
+                return watch(iterate)
+
+        with np.errstate(over="ignore", under="ignore"):
             W, Ht = (self.scale.inward(A).astype(SINGLE) for A in (W, Ht))
-            solve(self.data, W, Ht, self.plan, stop=stop, run=run, watch=watch)
+            solve(self.data, W, Ht, self.plan, stop=stop, run=run, watch=as_they_have_it)
         assert run.last is not None
         return run.last
 
@@ -104,7 +115,7 @@ def begun_in_single(
     They are iterations like others: they count, ``run`` has them and ``watch`` sees them and may end them. Arguments
     as for :func:`nmfcore.solve.solve`.
     """
-    if stop.max_iter == 0 or not _pays(data, W.shape[1], plan):
+    if stop.max_iter < FEWEST or not _pays(data, W.shape[1], plan):
         return W, Ht
     single = Single.of(data, plan)
     least = LOOK_BACK * SETTLED * data.sum_squares
@@ -116,7 +127,7 @@ def begun_in_single(
         return watch(iterate) or before - iterate.objective < least
 
     # If float32 overflows, float64 may bear it, or will say what is wrong.
-    with suppress(FloatingPointError):
+    with suppress(Overflow):
         single.solve(W, Ht, stop=replace(stop, tol=max(stop.tol, FINEST)), watch=settled, began=run.began)
     return (run.last.W, run.last.Ht) if run.last is not None and run.last.n_iter > 0 else (W, Ht)
 
@@ -129,4 +140,5 @@ def _pays(data: Data, r: int, plan: Plan) -> bool:
         and 2.0 * data.work(r) >= LEAST_WORK
         and plan.loss.beta == 2.0
         and not plan.solver.zeros_are_final  # what float32 rounds to 0 would be lost
+        and data.summary.smallest >= NEGLIGIBLE * data.summary.largest
     )

@@ -102,13 +102,18 @@ class Run:
         """Add an iterate to the history.
 
         One that is looked at again, with more digits, takes the place of what was seen of it. The objectives before
-        were carried along by differences, so they are off by as much, and brought into line.
+        were carried along by differences, so they are off by about as much, and brought into line.
         """
+        before = self.iterates
         if self.last is not None and self.last.n_iter == iterate.n_iter:
             off = iterate.objective - self.last.objective
-            self.iterates = [(n, objective + off, kkt, at) for n, objective, kkt, at in self.iterates[:-1]]
-        self.iterates.append((iterate.n_iter, iterate.objective, iterate.kkt, iterate.seconds))
-        self.last = iterate
+            before = [(n, objective + off, kkt, at) for n, objective, kkt, at in before[:-1]]
+        before.append((iterate.n_iter, iterate.objective, iterate.kkt, iterate.seconds))
+        self.iterates, self.last = before, iterate
+
+
+class Overflow(FloatingPointError):
+    """The arithmetic did not hold the objective of an iterate."""
 
 
 class Momentum:
@@ -217,7 +222,8 @@ def solve(
     stop : Stop
         When to end.
     run : Run
-        Where the iterates go; it is complete whenever this function is left, by an exception too.
+        Where the iterates go; it is complete whenever this function is left, by an exception too. One that has
+        iterates goes on counting from the last of them, which is ``(W, Ht)``.
     watch : callable
         Called with each iterate; True ends the fit.
     """
@@ -240,7 +246,7 @@ def solve(
             account.look(step_W, W, Ht)
         lowest = account.value
         if not math.isfinite(account.value):
-            raise FloatingPointError(_overflow(account.value, n_iter))
+            raise Overflow(_overflow(account.value, n_iter))
         while True:
             kkt = account.kkt(step_W.before, rho_H, W, Ht)
             iterate = Iterate(W, Ht, account.value, kkt, n_iter, time.perf_counter() - run.began)

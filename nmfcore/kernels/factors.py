@@ -42,9 +42,10 @@ def column_moments(A: Array) -> Array:
 
 
 @kernel
-def summary(values: Array) -> tuple[bool, float, int, float]:
-    """Of a flat array, in one read: whether all is finite and >= 0; the largest, or 0; how many are not 0; ``Σ x²``."""
+def summary(values: Array) -> tuple[bool, float, float, int, float]:
+    """Of a flat array, in one read, what :class:`nmfcore.data.Summary` has."""
     valid, largest, nonzero, squares = np.zeros((4, SIDE_BY_SIDE))
+    smallest = np.full(SIDE_BY_SIDE, np.inf)
     whole = values.size // SIDE_BY_SIDE * SIDE_BY_SIDE
     for first in range(0, whole, SIDE_BY_SIDE):
         some = values[first : first + SIDE_BY_SIDE]
@@ -52,15 +53,17 @@ def summary(values: Array) -> tuple[bool, float, int, float]:
             x = np.float64(some[p])
             valid[p] += np.float64((x >= 0.0) & (x < np.inf))
             largest[p] = x if x > largest[p] else largest[p]
+            smallest[p] = x if (x > 0.0) & (x < smallest[p]) else smallest[p]
             nonzero[p] += np.float64(x != 0.0)
             squares[p] += x * x
     for q in range(whole, values.size):
         x = np.float64(values[q])
         valid[0] += np.float64((x >= 0.0) & (x < np.inf))
         largest[0] = x if x > largest[0] else largest[0]
+        smallest[0] = x if (x > 0.0) & (x < smallest[0]) else smallest[0]
         nonzero[0] += np.float64(x != 0.0)
         squares[0] += x * x
-    return valid.sum() == values.size, largest.max(), int(nonzero.sum()), squares.sum()
+    return valid.sum() == values.size, largest.max(), smallest.min(), int(nonzero.sum()), squares.sum()
 
 
 @kernel
