@@ -20,7 +20,9 @@ from nmfcore.parallel import default_threads
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks race", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small cases, one seed, no trajectories: a minute")
+    parser.add_argument(
+        "--quick", action="store_true", help="small cases, one seed, no trajectories: one to three minutes"
+    )
     parser.add_argument("--only", choices=GROUPS, nargs="+", help="groups of cases")
     parser.add_argument("--cases", nargs="+", metavar="NAME", help="cases by name")
     parser.add_argument("--data", metavar="DIR", help="the real data (else NMFCORE_DATA, else ../shared/data)")
