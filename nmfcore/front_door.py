@@ -212,7 +212,7 @@ def factorize(
     if callback is not None and not callable(callback):
         raise TypeError(f"callback={callback!r} must be callable: it is called with a state after every iteration.")
     nothing_to_draw = random_state is None and W is not None and H is not None
-    rng = None if nothing_to_draw else validation.generator(random_state)  # entropy takes a quarter of a small fit
+    rng = None if nothing_to_draw else validation.generator(random_state)  # entropy takes a fifth of a small fit
     bar = validation.tqdm() if progress else None
     settings = {
         "solver": repr(solver),

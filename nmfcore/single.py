@@ -7,10 +7,10 @@ goes on in float64 from the last iterate, which is looked at again: its objectiv
 digits, and it ends the fit only if these say so.
 
 Measured on two threads with AVX2: default fits of Olivetti faces (rank 40), 10,000 characters (rank 50) and 20
-newsgroups (rank 20) take .6 to .7 of the time, with as many iterations, to the same objective; fits of one or two
-iterations take up to a tenth longer. What a callback, or an interrupt, is told of an objective meanwhile is off by 1e-9
-to 1e-8 of ``Σ x²``, by up to 1e-5 where columns of half a million entries are summed up, nearly all of it from the
-beginning. In the history that is put right when float64 takes over.
+newsgroups (rank 20) take .6 to .7 of the time, with as many iterations, to the same objective; fits that end after
+one or two iterations take up to a sixth longer. What a callback, or an interrupt, is told of an objective meanwhile
+is off by 1e-9 to 1e-8 of ``Σ x²``, by up to 1e-5 where columns of half a million entries are summed up, nearly all of
+it from the beginning. In the history that is put right when float64 takes over.
 """
 
 from __future__ import annotations

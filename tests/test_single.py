@@ -10,8 +10,9 @@ import pytest
 import scipy.sparse as sp
 
 import nmfcore
+from benchmarks.datasets import planted_dense
 from nmfcore import single
-from nmfcore.data import Sparse
+from nmfcore.data import Sparse, summary
 from nmfcore.reference import kkt, objective
 from nmfcore.single import FEWEST, LEAST_WORK, MOST_ENTRIES
 from nmfcore.stopping import Status
@@ -19,14 +20,7 @@ from nmfcore.stopping import Status
 SHAPE, RANK = (1500, 600), 12
 
 
-def planted(seed=0):
-    rng = np.random.default_rng(seed)
-    W = rng.random((SHAPE[0], RANK)) * (rng.random((SHAPE[0], RANK)) < 0.4)
-    H = rng.random((RANK, SHAPE[1])) * (rng.random((RANK, SHAPE[1])) < 0.4)
-    return W @ H + 0.5 * rng.random(SHAPE)
-
-
-X = planted()
+X = planted_dense(*SHAPE, RANK, noise=0.7)
 assert 4.0 * X.size * RANK >= LEAST_WORK
 
 
@@ -281,3 +275,21 @@ def test_large_data_are_not_copied(precisions, monkeypatch):
         monkeypatch.setattr(single, "MOST_ENTRIES", most)
         fit(Z, rank=30, max_iter=4)
         assert precisions == taken
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [0, 1, 63, 64, 65, 1000])
+def test_the_summary_of_entries(size, dtype):
+    rng = np.random.default_rng(size)
+    x = ((0.1 + rng.random(size)) * (rng.random(size) < 0.5)).astype(dtype)
+    told, there = summary(x), x[x > 0]
+    assert told.valid
+    assert told.largest == there.max(initial=0.0)
+    assert told.smallest == there.min(initial=np.inf)
+    assert told.nonzero == there.size
+    assert told.squares == pytest.approx(np.sum(there.astype(np.float64) ** 2), rel=1e-14)
+    for p in {0, size - 1} if size else ():
+        for bad in (np.nan, np.inf, -1.0):
+            y = x.copy()
+            y[p] = bad
+            assert not summary(y).valid
