@@ -28,23 +28,25 @@ import numpy as np
 
 from nmfcore._types import Array
 from nmfcore.data import Data, Sparse
-from nmfcore.kernels import factors
+from nmfcore.kernels import divergence, factors
 from nmfcore.parallel import Slab, Team
 from nmfcore.punctured import DowndatedGrams
 from nmfcore.solvers.base import Penalty, Step
 from nmfcore.stopping import kkt_residual, relative_kkt
 
-EXACT = 1e-9  # of Σ x²: below this the objective is recomputed at every iterate
 AFFORDABLE = 1e9  # flop; a sparse X may be so large that its unstored zeros cannot be gone through one by one
 RESIDUAL_NOISE = 1e4  # epsilons, of a KKT residual that rounding makes
 LEAST_SINGLE = 1e-30  # of the largest x: a float32 factor still has entries far below what such an x asks for
 PIECE = 2**17  # entries of a row that one thread goes through at a time
 NOISE = 4.0  # times r, squared epsilons of Σ x²: a decrease that is rounding
-REFRESH = 1e-3  # recompute the objective when it has fallen to this share of where it was last exact
+ROUNDING = 1.0  # epsilons of what is summed up; errors that add up over a fit come to a third of that, or less
+SUMMED = 64.0  # numbers, so many of a long sum are added to one another before the next: see nmfcore.kernels.dense
+TRUSTED = {4: 5e-5, 8: 2e-10}  # of the objective, by bytes of a number: where it may be off by more it is recomputed
+ROUGH = 1e-2  # the same where float64 will look again
 
 
-def make(beta: float, data: Data) -> Loss:
-    """The loss of this β, for such data.
+def make(beta: float, data: Data, rough: bool = False) -> Loss:
+    """The loss of this β, for such data; ``rough`` if its value need not be right to more than two digits or so.
 
     Raises
     ------
@@ -52,7 +54,7 @@ def make(beta: float, data: Data) -> Loss:
         If β <= 0 and the smallest x is so far below the largest that its powers overflow.
     """
     if beta == 2.0:
-        return Frobenius()
+        return Frobenius(rough=rough)
     # x̂ is kept above a tiny share of the largest x; the powers that are formed of it must not overflow.
     single = data.dtype == np.float32
     bits = (100 if single and beta >= 1.0 else 800) / (2.0 + max(0.0, 1.0 - beta))
@@ -61,7 +63,12 @@ def make(beta: float, data: Data) -> Loss:
     floor = math.ldexp(1.0, scale - int(bits))
     if beta <= 0.0 and largest > 0.0:
         _check_range(float(data.values.min()) / largest, floor / largest, beta, single)
-    return Divergence(beta, floor)
+    return Divergence(beta, floor, rough)
+
+
+def _affordable(data: Data, r: int) -> bool:
+    """Whether the entries may be gone through one by one now and then."""
+    return data.exact_work(r) <= max(AFFORDABLE, 20.0 * data.work(r))
 
 
 class RangeError(ValueError, FloatingPointError):
@@ -81,9 +88,13 @@ def _check_range(smallest: float, floor: float, beta: float, single: bool) -> No
 
 
 class Account(Protocol):
-    """The value of the objective, as the loop goes on; ``measures`` tells that each pass finds it out afresh."""
+    """The value of the objective, as the loop goes on; ``measures`` tells that each pass finds it out afresh.
+
+    ``off`` is by how much the value came out higher as it was last recomputed; 0 if the last fall did not recompute it.
+    """
 
     value: float
+    off: float
     measures: ClassVar[bool]
 
     def start(self, W: Array, Ht: Array, step_H: Step) -> None:
@@ -112,11 +123,18 @@ class Loss(Protocol):
     def beta(self) -> float:
         """Which β-divergence it is."""
 
+    @property
+    def rough(self) -> bool:
+        """Whether two digits or so of its value will do."""
+
     def equations(self, data: Data, B: Array) -> Any:
         """The equations of the rows, for one fixed ``B``."""
 
     def account(self, data: Data, r: int, penalties: tuple[Penalty, Penalty], team: Team) -> Account:
         """An account of the objective."""
+
+    def exact(self, data: Data, W: Array, Ht: Array, team: Team) -> float:
+        """The loss entry by entry, in float64."""
 
 
 # ---- half the squared error ---------------------------------------------------------------------------------
@@ -127,6 +145,7 @@ class Frobenius:
     """``½ (x - x̂)²``."""
 
     beta: float = 2.0
+    rough: bool = False
 
     def equations(self, data: Data, B: Array) -> Quadratics:
         """The normal equations."""
@@ -134,7 +153,12 @@ class Frobenius:
 
     def account(self, data: Data, r: int, penalties: tuple[Penalty, Penalty], team: Team) -> Account:
         """One that is carried along by exact differences, or, where passes go through the entries, what they found."""
-        return MeasuredSquares(data, r, penalties) if data.by_entries else CarriedAccount(data, r, penalties, team)
+        if data.by_entries:
+            return MeasuredSquares(data, penalties, r, team, self)
+        return CarriedAccount(data, r, penalties, team, self.rough)
+
+    def exact(self, data: Data, W: Array, Ht: Array, team: Team) -> float:
+        return 0.5 * data.squared_error(W, Ht, team)
 
 
 class Quadratics:
@@ -218,25 +242,38 @@ class RowQuadratics(Quadratics):
 
 
 class CarriedAccount:
-    """The value of the objective, carried along by exact differences."""
+    """The value of the objective, carried along by exact differences.
+
+    A difference is the step times a gradient, and rounding in the gradient is relative to the terms it is summed from.
+    A half-step that lowers the objective by ``d`` moves the fit by about ``‖Δx̂‖ = √(2 d)``, because no curvature of
+    what it minimises is below that of the objective. So rounding changes the difference by some
+    ``ε √d (‖X‖ + ‖x̂‖)``. These errors are added up, and the objective is recomputed entry by entry where their sum is
+    no longer a small share of it: hardly ever while the fit is far from exact, and in every iteration where it is near.
+    """
 
     measures: ClassVar[bool] = False
 
-    def __init__(self, data: Data, r: int, penalties: tuple[Penalty, Penalty], team: Team) -> None:
+    def __init__(self, data: Data, r: int, penalties: tuple[Penalty, Penalty], team: Team, rough: bool = False) -> None:
         self._data, self._team, self._penalties = data, team, penalties
         self._norm = math.sqrt(data.sum_squares)
-        self._affordable = data.exact_work(r) <= max(AFFORDABLE, 20.0 * data.work(r))
-        self.value = self._reference = math.inf
+        self._affordable = _affordable(data, r)
+        self.value = math.inf
+        self.off = 0.0
+        eps = float(np.finfo(data.dtype).eps)
+        self._unit = ROUNDING * eps * math.sqrt(1.0 + max(data.shape) / SUMMED)
+        self._trusted = ROUGH if rough else TRUSTED[data.dtype.itemsize]
+        self._doubt = 0.0  # how far rounding may have taken the value from the objective
+        self._moved = 0.0  # by how much the parts of the next fall lower and raise the objective
         # The share of decrease that is noise: each gradient carries an error of about eps·‖X‖.
-        self._noise = NOISE * r * float(np.finfo(data.dtype).eps) ** 2 * data.sum_squares
+        self._noise = NOISE * r * eps**2 * data.sum_squares
 
     def start(self, W: Array, Ht: Array, step_H: Step) -> None:
         """Begin at ``½(Σ x² + fit)``, or entry by entry where that difference has lost too many digits."""
         size = self._data.sum_squares
-        error = 0.5 * (size + step_H.value)
-        if error < REFRESH * size and self._affordable:
-            error = 0.5 * self._data.squared_error(W, Ht, self._team)
-        self.value = self._reference = max(error, 0.0) + self._penalty(W, Ht)
+        self.value = max(0.5 * (size + step_H.value), 0.0) + self._penalty(W, Ht)
+        self._doubt = self._error(size)
+        self._settle(W, Ht)
+        self.off = 0.0
 
     def look(self, step_W: Step, W: Array, Ht: Array) -> None:
         """Nothing: what the step will have done is known already."""
@@ -248,17 +285,29 @@ class CarriedAccount:
         rise = 0.0
         if Y is not step_W.A:
             rise = step_W.equations.change(step_W.A, Y, self._penalties[0], self._team)
+        self._moved = abs(step_W.decrease) + abs(rise) + abs(step_H.decrease)
         return step_W.decrease - rise + step_H.decrease
 
     def stalled(self, decrease: float, kkt: float) -> bool:
         return decrease <= self._noise
 
     def fall(self, amount: float, W: Array, Ht: Array) -> None:
+        # What made no step (a change of scale) rounds every entry, as a step by the size of the residual would.
+        self._doubt += self._error(self._moved or self.value)
+        self._moved = 0.0
         self.value = max(self.value - amount, 0.0)
-        # Close to an exact fit the steps of components that nearly repeat each other cancel in the sum.
-        if self._affordable and self.value < max(REFRESH * self._reference, EXACT * self._data.sum_squares):
+        self._settle(W, Ht)
+
+    def _error(self, moved: float) -> float:
+        """What rounding does to a difference whose parts add up to ``moved``."""
+        return self._unit * math.sqrt(moved) * (self._norm + math.sqrt(2.0 * self.value))
+
+    def _settle(self, W: Array, Ht: Array) -> None:
+        """Recompute the objective at ``(W, Ht)`` if the value may be off by too much."""
+        self.off = 0.0
+        if self._affordable and self._doubt > self._trusted * self.value:
             exact = 0.5 * self._data.squared_error(W, Ht, self._team) + self._penalty(W, Ht)
-            self.value = self._reference = exact
+            self.off, self.value, self._doubt = exact - self.value, exact, 0.0
 
     def _penalty(self, W: Array, Ht: Array) -> float:
         return self._penalties[0].of(W) + self._penalties[1].of(Ht)
@@ -273,6 +322,7 @@ class Divergence:
 
     beta: float
     floor: float
+    rough: bool = False
 
     def equations(self, data: Data, B: Array) -> Divergences:
         """The entries themselves, with ``B``."""
@@ -280,7 +330,16 @@ class Divergence:
 
     def account(self, data: Data, r: int, penalties: tuple[Penalty, Penalty], team: Team) -> Account:
         """One that reads what each pass has found."""
-        return MeasuredAccount(data, penalties)
+        return MeasuredAccount(data, penalties, r, team, self)
+
+    def exact(self, data: Data, W: Array, Ht: Array, team: Team) -> float:
+        def of_some(lo: int, hi: int) -> float:
+            blocks = data.rows(lo, hi, zeros=True)
+            return sum(
+                divergence.exact_value(*rows, W[start:stop], Ht, self.beta, self.floor) for start, stop, rows in blocks
+            )
+
+        return sum(team.map(of_some, data.slabs(W.shape[1])))
 
 
 class Divergences:
@@ -322,26 +381,46 @@ class Divergences:
 
 
 class MeasuredAccount:
-    """The value of the objective as the passes over the data find it."""
+    """The value of the objective as the passes over the data find it.
+
+    Rounding in a sum of divergences adds up to some epsilons of ``√(f Σ x^β)``, as ``x̂`` is off by epsilons of itself
+    and the gradient of a divergence is 0 at ``x̂ = x``. Where that is too much of ``f``, the entries are gone through
+    once more in float64.
+    """
 
     measures: ClassVar[bool] = True
 
-    def __init__(self, data: Data, penalties: tuple[Penalty, Penalty]) -> None:
-        self._penalties = penalties
+    def __init__(self, data: Data, penalties: tuple[Penalty, Penalty], r: int, team: Team, loss: Loss) -> None:
+        self._data, self._penalties, self._team, self._loss = data, penalties, team, loss
         self._eps = float(np.finfo(data.dtype).eps)
-        self.value = math.inf
+        self.value, self.off = math.inf, 0.0
+        self._doubt = 0.0  # how far rounding may have taken what a pass finds from the objective, where that is too far
+        self._unit = ROUNDING * math.sqrt(r) * self._eps
+        self._trusted = ROUGH if loss.rough else TRUSTED[data.dtype.itemsize]
+        # What x̂ has where zeros are not stored is found as a difference of sums.
+        self._differs = loss.beta == 1.0 and isinstance(data, Sparse)
+        self._mendable = _affordable(data, r) and (self._differs or data.dtype == np.float32)
+        self._size = _size(data, loss.beta) if self._mendable else 0.0
 
     def start(self, W: Array, Ht: Array, step_H: Step) -> None:
         """Nothing: the first step for W will tell."""
 
     def look(self, step_W: Step, W: Array, Ht: Array) -> None:
         self.value = step_W.value + self._penalties[1].of(Ht)
+        size = max(self._size, self.value)
+        doubt = self._unit * (size if self._differs else math.sqrt(2.0 * self.value * size) + self._unit * size)
+        self._doubt = 0.0
+        if self._mendable and doubt > self._trusted * self.value:
+            penalty_W, penalty_H = self._penalties
+            self.value = self._loss.exact(self._data, W, Ht, self._team) + penalty_W.of(W) + penalty_H.of(Ht)
+            self._doubt = doubt
 
     def kkt(self, rho_W: Array, rho_H: Array, W: Array, Ht: Array) -> float:
         return relative_kkt(rho_W, rho_H, factors.column_moments(W)[1], factors.column_moments(Ht)[1])
 
     def decrease(self, step_W: Step, Y: Array, step_H: Step) -> float:
-        return self.value - (step_H.value - step_H.decrease + self._penalties[0].of(Y))
+        fell = self.value - (step_H.value - step_H.decrease + self._penalties[0].of(Y))
+        return fell if Y is step_W.A or fell > self._doubt else -math.inf  # too little to be seen: a plain step tells
 
     def fall(self, amount: float, W: Array, Ht: Array) -> None:
         """Nothing: the next step for W will tell."""
@@ -351,12 +430,20 @@ class MeasuredAccount:
         return decrease <= 0.0 and kkt <= RESIDUAL_NOISE * self._eps
 
 
+def _size(data: Data, beta: float) -> float:
+    """``Σ ω x^β``, by which rounding of a sum of divergences goes; of some size for other β than 1 and 2."""
+    if beta == 2.0:
+        return data.sum_squares
+    counts = data.counts
+    return math.pow(float(data.mean), beta) * (data.n_entries if counts is None else float(counts.sum()))
+
+
 class MeasuredSquares(MeasuredAccount):
     """The same for half the squared error of observed entries."""
 
-    def __init__(self, data: Data, r: int, penalties: tuple[Penalty, Penalty]) -> None:
-        super().__init__(data, penalties)
-        self._data, self._norm = data, math.sqrt(data.sum_squares)
+    def __init__(self, data: Data, penalties: tuple[Penalty, Penalty], r: int, team: Team, loss: Loss) -> None:
+        super().__init__(data, penalties, r, team, loss)
+        self._norm = math.sqrt(data.sum_squares)
         self._noise = NOISE * r * float(np.finfo(data.dtype).eps) ** 2 * data.sum_squares
 
     def kkt(self, rho_W: Array, rho_H: Array, W: Array, Ht: Array) -> float:

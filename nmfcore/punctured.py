@@ -87,14 +87,14 @@ class DowndatedGrams:
     def blocks(self, lo: int, hi: int) -> Iterator[Block]:
         """``(lo, hi, C, G)`` of some rows, each with its own ``G``."""
         for start, stop, C, _ in self.complete.blocks(lo, hi):
-            for part, G in self._grams(np.arange(start, stop)):
+            for part, G in self._grams(np.arange(start, stop), self.B.dtype):
                 yield start + part.start, start + part.stop, C[part], G
 
-    def _grams(self, rows: Array) -> Iterator[tuple[slice, Array]]:
+    def _grams(self, rows: Array, dtype: np.dtype[Any]) -> Iterator[tuple[slice, Array]]:
         """The Gram matrices of some rows, as many at a time as fit the cache; the array is used again."""
         r = self.B.shape[1]
         step = max(1, min(rows.size, GRAMS_AT_ONCE // (r * r)))
-        G = np.empty((step, r, r), self.B.dtype)
+        G = np.empty((step, r, r), dtype)
         for start in range(0, rows.size, step):
             part = slice(start, min(start + step, rows.size))
             punctured.row_grams(*self.data.missing, self.exact_B, self.exact_G, rows[part], G)
@@ -122,7 +122,7 @@ class DowndatedGrams:
                     solver.update(given, C[sharing], G, penalty, sweeps, moved, tally)
                 out[mine] = moved
             mine = rows[~sharing]
-            for part, own in self._grams(mine):
+            for part, own in self._grams(mine, self.B.dtype):
                 given, moved = A[mine[part]], np.empty((len(own), A.shape[1]), A.dtype)
                 solver.update(given, C[mine[part] - start], own, penalty, sweeps, moved, tally)
                 out[mine[part]] = moved
@@ -163,7 +163,18 @@ class DowndatedGrams:
 
     def change(self, A: Array, Y: Array, l1: float, l2: float, lo: int, hi: int) -> float:
         """Exact change of the objective between two factors, from the products already made."""
-        change = factors.change(A, Y, self.complete.C, self.exact_G, l1, l2, lo, hi)
+        gone = np.empty((hi - lo, A.shape[1]))
+        punctured.absent(*self.data.missing, self.B, lo, hi, gone)
+        # Taken off the sum over all entries, a fit of missing ones that is far above X would leave only rounding.
+        own = lo + np.flatnonzero(np.any(gone > MOST_GONE * np.diag(self.exact_G), axis=1))
+        change = 0.0
+        for part, G in self._grams(own, self.exact_B.dtype):
+            rows = own[part]
+            change += punctured.change_by_grams(A[rows], Y[rows], self.complete.C[rows], G, l1, l2)
+        if own.size:
+            Y = Y.copy()
+            Y[own] = A[own]
+        change += factors.change(A, Y, self.complete.C, self.exact_G, l1, l2, lo, hi)
         return float(change - punctured.change(*self.data.missing, A, Y, self.B, lo, hi))
 
 

@@ -55,7 +55,11 @@ class Single(NamedTuple):
             read = missing.moderate(data, beta, SINGLE)
             part, scale = read.data.astype(SINGLE), Scale(read.scale.shift, 0, beta)
         penalty_W, penalty_H = scale.penalty(plan.penalty_W), scale.penalty(plan.penalty_H)
-        return cls(part, replace(plan, loss=losses.make(beta, part), penalty_W=penalty_W, penalty_H=penalty_H), scale)
+        return cls(
+            part,
+            replace(plan, loss=losses.make(beta, part, rough=True), penalty_W=penalty_W, penalty_H=penalty_H),
+            scale,
+        )
 
     def solve(
         self, W: Array, Ht: Array, *, stop: Stop, watch: Callable[[Iterate], bool], began: float | None = None
@@ -93,7 +97,7 @@ class Outside:
 
     def __init__(self, inside: Estimate, scale: Scale) -> None:
         self._inside, self._scale = inside, scale
-        self.objective = scale.objective(inside.objective)
+        self.objective, self.off = scale.objective(inside.objective), scale.objective(inside.off)
         self.kkt, self.n_iter, self.seconds = inside.kkt, inside.n_iter, inside.seconds
 
     @property

@@ -76,6 +76,10 @@ class Estimate(Protocol):
     def seconds(self) -> float:
         """Since the fit began."""
 
+    @property
+    def off(self) -> float:
+        """By how much the objective came out higher as it was recomputed here; 0 where it was not."""
+
 
 @dataclass(frozen=True, slots=True)
 class Iterate:
@@ -87,6 +91,7 @@ class Iterate:
     kkt: float
     n_iter: int
     seconds: float
+    off: float = 0.0
 
 
 @dataclass(slots=True)
@@ -97,17 +102,27 @@ class Run:
     last: Estimate | None = None
     status: Status = Status.INTERRUPTED
     began: float = field(default_factory=time.perf_counter)
+    exact: int = 0  # the last iterate whose objective was recomputed
 
     def record(self, iterate: Estimate) -> None:
         """Add an iterate to the history.
 
         One that is looked at again, with more digits, takes the place of what was seen of it. The objectives before
-        were carried along by differences, so they are off by about as much, and brought into line.
+        were carried along by differences, so they are off by about as much, and brought into line. Where the objective
+        was recomputed and came out higher, those since the last recomputation that are below it were too low: no step
+        led up.
         """
         before = self.iterates
         if self.last is not None and self.last.n_iter == iterate.n_iter:
             off = iterate.objective - self.last.objective
             before = [(n, objective + off, kkt, at) for n, objective, kkt, at in before[:-1]]
+        elif iterate.off > 0.0:
+            since = next((k for k, entry in enumerate(before) if entry[0] > self.exact), len(before))
+            for k in range(since, len(before)):
+                n, objective, kkt, at = before[k]
+                before[k] = n, max(objective, min(objective + iterate.off, iterate.objective)), kkt, at
+        if iterate.off != 0.0:
+            self.exact = iterate.n_iter
         before.append((iterate.n_iter, iterate.objective, iterate.kkt, iterate.seconds))
         self.iterates, self.last = before, iterate
 
@@ -249,7 +264,8 @@ def solve(
             raise Overflow(_overflow(account.value, n_iter))
         while True:
             kkt = account.kkt(step_W.before, rho_H, W, Ht)
-            iterate = Iterate(W, Ht, account.value, kkt, n_iter, time.perf_counter() - run.began)
+            seconds = time.perf_counter() - run.began
+            iterate = Iterate(W, Ht, account.value, kkt, n_iter, seconds, account.off)
             ended = _ended(iterate, stop, stalled=account.stalled(decrease, kkt))
             if exact or not ended:
                 break

@@ -41,6 +41,7 @@ ONE_OVER_LN2 = 1.4426950408889634
 ROUNDER = 6755399441055744.0  # 1.5·2**52: added, it leaves a whole number in the last bits
 HALVED = 4  # trials of Newton's step, ever shorter, until the multiplicative one replaces it
 HALVINGS = 40
+NEAR = 0.02  # x of x̂: a divergence of other β is summed up as a series, which takes nine terms to all digits
 OUT_OF_REACH = 1e4  # a row whose gradient is so large has a positive entry where x̂ is next to nothing
 
 
@@ -211,8 +212,38 @@ def _weigh(x: Array, w: Array, beta: float, floor: float, y: Array, u: Array, v:
             u[j] = q * scale
             v[j] = scale
             far = (weight * power + scale * ((beta - 1.0) * xhat - beta * entry)) / (beta * (beta - 1.0))
-            value += far if far > 0.0 else 0.0
+            far = np.float64(far if far > 0.0 else 0.0)
+            f = (entry - xhat) / xhat
+            near = 1.0 + (beta - 7.0) / 8.0 * f * (1.0 + (beta - 8.0) / 9.0 * f)
+            near = 1.0 + (beta - 6.0) / 7.0 * f * near
+            near = 1.0 + (beta - 5.0) / 6.0 * f * near
+            near = 1.0 + (beta - 4.0) / 5.0 * f * near
+            near = 1.0 + (beta - 3.0) / 4.0 * f * near
+            near = 1.0 + (beta - 2.0) / 3.0 * f * near
+            value += scale * xhat * (0.5 * f * f * near) if abs(f) < NEAR else far
     return value
+
+
+@kernel
+def exact_value(
+    indptr: Array, indices: Array, values: Array, weights: Array, A: Array, B: Array, beta: float, floor: float
+) -> float:
+    """``Σ ω d_β(x | x̂)`` of some rows, with ``x̂ = A Bᵀ`` in float64; the arrays are those of ``Rows``."""
+    r, gathered = A.shape[1], indices.size > 0
+    ys, us, vs = np.empty(LINES), np.empty(LINES), np.empty(LINES)
+    total = 0.0
+    for i in range(A.shape[0]):
+        for first in range(indptr[i], indptr[i + 1], LINES):
+            last = min(first + LINES, indptr[i + 1])
+            for p in range(first, last):
+                j = indices[p] if gathered else p - indptr[i]
+                xhat = 0.0
+                for t in range(r):
+                    xhat += np.float64(A[i, t]) * np.float64(B[j, t])
+                ys[p - first] = xhat
+            n = last - first
+            total += _weigh(values[first:last], weights[first:last], beta, floor, ys[:n], us[:n], vs[:n])
+    return total
 
 
 @kernel

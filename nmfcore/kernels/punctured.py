@@ -161,6 +161,23 @@ def change(indptr: Array, indices: Array, A: Array, Y: Array, B: Array, lo: int,
 
 
 @kernel
+def change_by_grams(A: Array, Y: Array, C: Array, G: Array, l1: float, l2: float) -> float:
+    """``Σ_i f_i(Y_i) - f_i(A_i)`` of rows that each have a ``G[i]``: the step times the gradient half way."""
+    rows, r = A.shape
+    half = np.empty(r)
+    total = 0.0
+    for i in range(rows):
+        for t in range(r):
+            half[t] = 0.5 * (np.float64(A[i, t]) + np.float64(Y[i, t]))
+        for t in range(r):
+            gradient = l1 + l2 * half[t] - np.float64(C[i, t])
+            for s in range(r):
+                gradient += G[i, t, s] * half[s]
+            total += (np.float64(Y[i, t]) - np.float64(A[i, t])) * gradient
+    return total
+
+
+@kernel
 def squared_error(X: Array, indptr: Array, indices: Array, A: Array, Bt: Array, lo: int, hi: int) -> float:
     """``Σ (X_ij - x̂_ij)²`` over the observed entries of the rows ``lo <= i < hi``, ``x̂ = A Bᵀ``, in float64."""
     r, n = Bt.shape
