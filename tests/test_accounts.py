@@ -2,8 +2,8 @@
 
 **What is asked.** The loop carries the objective along by differences, or takes what its passes over the data found,
 and recomputes it where rounding may show. ``TRUSTED`` is the share it may be off by; the estimate of rounding is one of
-its size, so twice that is asked here. Beyond that there is what no recomputation in float64 can know. With the sum
-``S`` of ``x^β``, an estimate ``x̂`` of r components is formed with an error of ``(r + 2) ε`` times itself, which together come to
+its size, so twice that is asked here. Beyond that there is what no recomputation in float64 can know. An estimate ``x̂``
+of r components is formed with an error of ``(r + 2) ε`` times itself. With the sum ``S`` of ``x^β`` these come to
 ``Δ = (r + 2) ε (√S + √(S + 2 f))``, and change ``f`` by at most ``√(2 f) Δ + ½ Δ²``.
 """
 
