@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from nmfcore import datasets, metrics, plot, reference, solvers
@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from nmfcore.ratings import Ratings, Recommender, evaluate
     from nmfcore.result import Factorization, load
     from nmfcore.stopping import ConvergenceWarning, Status
+    from nmfcore.undetermined import PredictionWarning
     from nmfcore.warm import warmup
 
 _HOME = {
     "ConvergenceWarning": "nmfcore.stopping",
     "Factorization": "nmfcore.result",
+    "PredictionWarning": "nmfcore.undetermined",
     "RankSelection": "nmfcore.rank",
     "Ratings": "nmfcore.ratings",
     "Recommender": "nmfcore.ratings",
@@ -46,6 +48,7 @@ _HOME = {
 __all__ = [
     "ConvergenceWarning",
     "Factorization",
+    "PredictionWarning",
     "RankSelection",
     "Ratings",
     "Recommender",

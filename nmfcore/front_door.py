@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from nmfcore import losses, missing, starts, validation
+from nmfcore import losses, missing, starts, undetermined, validation
 from nmfcore._types import Array
 from nmfcore.compress import compressed
 from nmfcore.data import Data, Dense
@@ -25,17 +25,17 @@ from nmfcore.offsets import WithOffsets, observed_in_full
 from nmfcore.parallel import Team, default_threads, physical_memory
 from nmfcore.result import Factorization, History
 from nmfcore.scale import Scale
-from nmfcore.single import begun_in_single
+from nmfcore.single import begun_in_single, pays, possible
 from nmfcore.solve import Estimate, Plan, Run, solve
 from nmfcore.solvers import HALS, MU, Penalty, Solver
 from nmfcore.solvers.base import check_flag
-from nmfcore.stopping import ConvergenceWarning, Status, Stop
+from nmfcore.stopping import HALF, ConvergenceWarning, Status, Stop
 from nmfcore.transform import solve_rows
+from nmfcore.undetermined import PredictionWarning
 
-# Calibrated by `python -m benchmarks defaults`: from the same random start a default fit ends about as low as
-# scikit-learn's default stop does, or lower.
-TOL = 2e-4
-MAX_ITER = 200
+# A default fit ends within 2 % of where it would end if it went on (`python -m benchmarks defaults`).
+TOL = 1e-3
+MAX_ITER = 10_000
 
 SPARSE = 0.1  # of all entries: an X with fewer that are not 0, however it is stored, is begun gently
 
@@ -69,7 +69,7 @@ def factorize(
     mask: object = None,
     weights: object = None,
     l1: float | tuple[float, float] = 0.0,
-    l2: float | tuple[float, float] = 0.0,
+    l2: float | tuple[float, float] | str = 0.0,
     l2_scaling: str | None = None,
     offsets: bool = False,
     init: str | Factorization = "auto",
@@ -80,6 +80,7 @@ def factorize(
     max_time: float | None = None,
     random_state: object = None,
     dtype: object = None,
+    precision: str = "auto",
     n_threads: int | None = None,
     callback: Callable[[State], object] | None = None,
     progress: bool = False,
@@ -112,6 +113,10 @@ def factorize(
         A non-negative weight ω for every entry; 0 and 1 behave exactly as a mask.
     l1, l2 : float or pair of float
         Penalties; a pair is for (W, H). Penalise both or neither: W can shrink at the expense of H.
+        ``l2="auto"`` chooses the penalty that predicts observed entries best which are held out for that, with
+        ``l2_scaling="count"`` and the Frobenius loss. It costs a few fits more. Columns are brought to one scale by
+        powers of four first, so their units do not matter, and the objective is that of the scaled columns (see
+        :mod:`nmfcore.auto_penalty`). ``f.settings["l2"]`` is what was chosen; 0 where no entry is missing.
     l2_scaling : None or "count"
         With ``"count"``, ``l2`` counts once for every entry (its weight, if it has one) of the row of W or column of H:
         ``½·l2·(Σ_i n_i ‖w_i‖² + Σ_j n_j ‖h_j‖²)``, as in ALS-WR, so that one setting suits rows with few entries
@@ -120,17 +125,20 @@ def factorize(
         Add two components, ``x̂_ij = w_i · h_j + b_i + c_j``: ``W[:, rank] = b`` with ``H[rank] = 1``, and ``H[rank + 1]
         = c`` with ``W[:, rank + 1] = 1``, penalised as the rest is (see :mod:`nmfcore.offsets`). For data with
         missing entries or dense data, the Frobenius loss and HALS.
-    init : {"auto", "compressed", "random", "nndsvd", "nndsvda", "nndsvdar"} or Factorization
-        The start. ``"random"`` is scikit-learn's formula to the bit for an integer ``random_state``.
-        ``"compressed"`` improves that, or the W and H given, by fits of samples of X where X has the size and the
-        entries per column for it to pay, as dense matrices have (see :mod:`nmfcore.compress`). ``"auto"`` does so
-        unless W and H are both given, and begins with rough singular vectors (see :mod:`nmfcore.starts`) where HALS
-        fits complete data, most of them zeros. A factorization: go on from its W and H.
+    init : {"auto", "compressed", "random", "nndsvd", "nndsvda", "nndsvdar", "fast-nndsvdar"} or Factorization
+        The start. ``"auto"`` is ``"fast-nndsvdar"`` for complete data (see :mod:`nmfcore.starts`), ``"random"`` where
+        entries are missing, one factor is given, or ``rank > min(m, n)``; either is improved by fits of samples of X
+        where X has the size and the entries per column for it to pay, as dense matrices have: that is
+        ``"compressed"`` (see :mod:`nmfcore.compress`). ``"random"`` is scikit-learn's formula to the bit for an integer
+        ``random_state``. A factorization: go on from its W and H. ``f.settings["init"]`` names what was chosen.
     W, H : array_like, shapes (m, r) and (r, n), optional
         Start from these instead; copied, never modified. If only one is given, ``init`` makes the other. A row of W
         or column of H without an observed entry is 0, given or made: nothing is known of it (as in ``f.transform``).
+        A component of a size that the arithmetic cannot square is brought nearer to that of X.
     tol : float
-        Stop when the KKT residual (see :func:`nmfcore.stopping.kkt_residual`) is at most this.
+        Stop when the KKT residual (see :func:`nmfcore.stopping.kkt_residual`) is at most this, and the objective fell
+        by at most ``0.1 tol`` of itself in the last iteration and ``10 tol`` in the last half of them. At the start,
+        where nothing has fallen yet, the KKT residual alone decides.
     max_iter : int
         Stop after so many iterations. 0 only makes and assesses the start.
     max_time : float, optional
@@ -138,9 +146,13 @@ def factorize(
     random_state : int, RandomState, Generator, SeedSequence, optional
         What random numbers are drawn from.
     dtype : float32 or float64, optional
-        Compute in this. Where it is not given and X is complete, not float32, and has up to ten million entries
-        (sparse: five), HALS makes iterations of some size for the Frobenius loss in float32 first, and ends in float64
-        (see :mod:`nmfcore.single`): with ``init="compressed"``, or ``"auto"`` and not both W and H.
+        Compute in this. By default float32 where X is, and else float64.
+    precision : {"auto", "mixed", "full"}
+        ``"full"``: all iterations in ``dtype``. ``"mixed"``: iterations in float32 first, then in float64, which
+        decides on the end (HALS, the Frobenius loss, complete data in float64; see :mod:`nmfcore.single`).
+        ``"auto"``: mixed where that saves time (X has up to ten million entries, a sparse one five, and iterations are
+        of some size) and the start is made by ``init="auto"`` or ``"compressed"``. ``f.settings["precision"]`` names
+        what was chosen.
     n_threads : int, optional
         Default: as many as the process may use, or ``NMFCORE_NUM_THREADS``. The result has the same bits for
         any number.
@@ -172,8 +184,11 @@ def factorize(
     Warns
     -----
     ConvergenceWarning
-        If the fit ended with a KKT residual above ``tol`` that could fall further (not with ``tol=0``, and not when the
-        callback ended it).
+        If the fit ended before it converged (not with ``tol=0``, and not when the callback ended it).
+    PredictionWarning
+        If missing entries are predicted far beyond all that was observed: more than ten times as large as the largest
+        entry of their column and, columns brought to one scale, of their row. The data do not determine such entries;
+        a penalty does (see :mod:`nmfcore.undetermined`). With ``l2="auto"``, also if the column means predict better.
 
     References
     ----------
@@ -189,7 +204,21 @@ def factorize(
     ((5, 2), (2, 4), True)
     >>> f.predict([4], [0]).round(1)  # what User5 would give Movie1
     array([1.2])
+
+    A penalty chosen by held-out entries:
+
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.random((50, 2)) @ rng.random((2, 8))
+    >>> X[rng.random(X.shape) < 0.5] = np.nan
+    >>> f = nmfcore.factorize(X, 2, missing_values=np.nan, l2="auto", random_state=0)
+    >>> f.settings["l2_auto"], f.settings["l2_scaling"], 0 < f.settings["l2"][0] < 0.1
+    (True, 'count', True)
     """
+    if isinstance(l2, str):
+        arguments = dict(locals())
+        from nmfcore import auto_penalty  # which fits by this function
+
+        return auto_penalty.fit(arguments.pop("X"), arguments.pop("rank"), arguments)
     rank = validation.whole(rank, "rank", 1)
     loss, beta = validation.beta(loss)
     solver = _solver(solver, beta, rank)
@@ -208,6 +237,7 @@ def factorize(
     penalties = tuple(map(Penalty, validation.factor_pair(l1, "l1"), validation.factor_pair(l2, "l2")))
     stop = _stop(tol, max_iter, max_time)
     validation.one_of(init, "init", starts.INITS)
+    validation.one_of(precision, "precision", ("auto", "mixed", "full"))
     threads = _threads(n_threads)
     if callback is not None and not callable(callback):
         raise TypeError(f"callback={callback!r} must be callable: it is called with a state after every iteration.")
@@ -224,6 +254,7 @@ def factorize(
         "offsets": bool(offsets),
         "tol": stop.tol,
         "max_iter": stop.max_iter,
+        "max_time": stop.max_time,
     }
     run, scale = Run(), Scale()
     complete: Complete = _as_they_are
@@ -242,20 +273,24 @@ def factorize(
             penalties = tuple(map(_by_count, penalties, (data, data.T)))
         complete = data.complete if isinstance(data, WithOffsets) else _as_they_are
         with Team(threads) as team, closing(_Watch(callback, bar, stop, scale, complete)) as watch:
-            gentle = _gentle(solver, data)
-            # Where a fit begins gently all else is said: complete data, most of them zeros, and HALS.
-            rough = gentle > 0 and beta == 2.0 and init == "auto" and W is None and H is None
-            begin = "rough" if rough and rank <= min(data.shape) else init
+            penalty_W, penalty_H = map(scale.penalty, penalties)
+            plan = Plan(solver, losses.make(beta, data), penalty_W, penalty_H, team, _gentle(solver, data))
+            begin = starts.chosen(init, data, rank, given=W is not None or H is not None)
+            settings["init"] = begin if W is None or H is None else "given"
+            own_start = init == "compressed" or (init == "auto" and (W is None or H is None))
+            mixed = _is_mixed(precision, data, rank, plan, stop, own_start)
+            settings |= {"dtype": data.dtype.name, "precision": "mixed" if mixed else "full"}
             W0, Ht0 = _start(data, scale, rank, begin, W, H, rng, team)
+            W0, Ht0 = starts.within_range(W0, Ht0, data.free(W0.shape[1]), data.summary.largest, beta)
             if stop.max_iter > 0:
                 _check_not_locked(solver, data, W0, Ht0)
-            penalty_W, penalty_H = map(scale.penalty, penalties)
-            plan = Plan(solver, losses.make(beta, data), penalty_W, penalty_H, team, gentle)
-            if init == "compressed" or (init == "auto" and (W is None or H is None)):
+            if own_start:
                 deadline = math.inf if stop.max_time is None else run.began + stop.max_time
+                made = W0
                 W0, Ht0, plan = compressed(data, W0, Ht0, plan, deadline)
-                if dtype is None:
-                    W0, Ht0 = begun_in_single(data, W0, Ht0, plan, stop=stop, run=run, watch=watch)
+                settings["init"] = settings["init"] if W0 is made else "compressed"
+            if mixed:
+                W0, Ht0 = begun_in_single(data, W0, Ht0, plan, stop=stop, run=run, watch=watch)
             solve(data, W0, Ht0, plan, stop=stop, run=run, watch=watch)
     except KeyboardInterrupt as interrupt:
         interrupt.factorization = (  # type: ignore[attr-defined]
@@ -264,31 +299,57 @@ def factorize(
         raise
     f = _result(run, scale, complete, settings)
     if not f.converged and f.status is not Status.CALLBACK and stop.tol > 0:
-        warnings.warn(
-            f"the KKT residual is {f.kkt:.2g} after {f.n_iter} iterations, above tol={stop.tol:g}. {f.status.value}",
-            ConvergenceWarning,
-            stacklevel=2,
-        )
+        warnings.warn(f"{_shortfall(f, stop)} {f.status.value}", ConvergenceWarning, stacklevel=2)
+    if (said := _out_of_range(data, scale, f)) is not None:
+        warnings.warn(said, PredictionWarning, stacklevel=2)
     return f
+
+
+def _out_of_range(data: Data, scale: Scale, f: Factorization) -> str | None:
+    """What there is to say of missing entries that the data do not determine; None of a start, which is no fit."""
+    if data.counts is None or f.settings["max_iter"] == 0:
+        return None
+    found = undetermined.find(data, scale.inward(f.W), scale.inward(f.H).T)
+    if found is None:
+        return None
+    larger = "a larger l2" if f.settings["l2_scaling"] == "count" else "l2"
+    remedy = f"Pass {larger} with l2_scaling='count'."
+    if validation.beta(f.settings["loss"])[1] == 2.0:
+        remedy = f"{remedy[:-1]}, or l2='auto', which chooses it."
+    return undetermined.message(found, math.ldexp(1.0, 2 * scale.shift), remedy)
+
+
+def _shortfall(f: Factorization, stop: Stop) -> str:
+    """What kept a fit from converging: its residual, or an objective that still fell."""
+    if f.kkt > stop.tol:
+        return f"the KKT residual is {f.kkt:.2g} after {f.n_iter} iterations, above tol={stop.tol:g}."
+    before, now = float(f.history.objective[f.n_iter // 2]), f.objective
+    return (
+        f"the KKT residual is {f.kkt:.2g} after {f.n_iter} iterations, but the objective still falls: half of them ago "
+        f"it was {before / now:.4g} times as high, where tol={stop.tol:g} allows {1.0 + HALF * stop.tol:.4g}."
+    )
 
 
 def transform(f: Factorization, X: object, mask: object, weights: object, n_threads: int | None) -> Array:
     """:meth:`nmfcore.Factorization.transform`."""
     loss, beta = validation.beta(f.settings["loss"])
     rule, float64 = f.settings["missing_values"], np.dtype(np.float64)  # normal equations square what is lost
+    fours = f.settings.get("column_scale")  # l2="auto" fitted X with its columns divided by these powers of four
+    twos = None if fours is None else 2 * np.array(fours)
+    H = f.H if twos is None else np.ldexp(f.H, -twos)
     if not validation.is_sparse(X) and rule == "unstored":
         rule = np.nan  # a model of sparse ratings, asked about dense rows: there is no other sign of what is missing
     scaled = missing.read(
-        X, rule, mask, weights, float64, least_rows=0, may_be_empty=True, degree=beta, row_by_row=True
+        X, rule, mask, weights, float64, least_rows=0, may_be_empty=True, degree=beta, row_by_row=True, columns=twos
     )
     if scaled.data.shape[1] != f.H.shape[1]:
         raise ValueError(f"X has {scaled.data.shape[1]} features, but the factorization expects {f.H.shape[1]}.")
     _check_zeros(scaled.data, loss, beta)
     validation.check_values(f.H, "H")
-    features = f.H[:-2] if f.settings.get("offsets") else f.H  # ones and offsets have another unit
+    features = H[:-2] if f.settings.get("offsets") else H  # ones and offsets have another unit
     largest = float(features.max()) if features.size else 0.0
     k = int(np.frexp(largest)[1]) if largest > 0 else 0  # H scaled to about 1: its Gram matrix must not overflow
-    Ht = np.ldexp(np.ascontiguousarray(f.H.T, dtype=float64), -k)
+    Ht = np.ldexp(np.ascontiguousarray(H.T, dtype=float64), -k)
     s = 2 * scaled.scale.shift
     penalty, data = scaled.scale.row_penalty(Penalty(f.settings["l1"][0], f.settings["l2"][0]), k), scaled.data
     if f.settings.get("offsets"):
@@ -333,6 +394,17 @@ def _gentle(solver: Solver, data: Data) -> int:
     """Fuller data begin with a sample, or end about where they would anyway; masked, a sweep costs next to nothing."""
     sparse = data.known_rows is None and data.summary.nonzero < SPARSE * data.n_entries
     return solver.gentle if sparse else 0
+
+
+def _is_mixed(precision: str, data: Data, rank: int, plan: Plan, stop: Stop, own_start: bool) -> bool:
+    """Whether iterations are made in float32 first."""
+    if precision == "mixed" and not possible(data, plan):
+        raise ValueError(
+            f"precision='mixed' needs complete data in float64, the Frobenius loss and HALS; X is {data.dtype}"
+            f"{' with missing entries or weights' if data.counts is not None else ''}, β = {plan.loss.beta:g} and the "
+            f"solver {plan.solver!r}. Pass precision='auto' or 'full', or dtype='float64' for a complete float32 X."
+        )
+    return precision == "mixed" or (precision == "auto" and own_start and pays(data, rank, plan, stop))
 
 
 def _handles(solver: Solver, beta: float) -> bool:

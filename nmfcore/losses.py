@@ -32,10 +32,10 @@ from nmfcore.kernels import divergence, factors
 from nmfcore.parallel import Slab, Team
 from nmfcore.punctured import DowndatedGrams
 from nmfcore.solvers.base import Penalty, Step
-from nmfcore.stopping import kkt_residual, relative_kkt
+from nmfcore.stopping import divergence_residual, kkt_residual, nothing_left
 
 AFFORDABLE = 1e9  # flop; a sparse X may be so large that its unstored zeros cannot be gone through one by one
-RESIDUAL_NOISE = 1e4  # epsilons, of a KKT residual that rounding makes
+RESIDUAL_NOISE = 1e4  # epsilons of a gradient; a fall is a square of it
 LEAST_SINGLE = 1e-30  # of the largest x: a float32 factor still has entries far below what such an x asks for
 PIECE = 2**17  # entries of a row that one thread goes through at a time
 NOISE = 4.0  # times r, squared epsilons of Σ x²: a decrease that is rounding
@@ -94,6 +94,7 @@ class Account(Protocol):
     """
 
     value: float
+    left: float  # what `kkt` found left to explain, as a share of X
     off: float
     measures: ClassVar[bool]
 
@@ -257,7 +258,8 @@ class CarriedAccount:
         self._data, self._team, self._penalties = data, team, penalties
         self._norm = math.sqrt(data.sum_squares)
         self._affordable = _affordable(data, r)
-        self.value = math.inf
+        self.value = self.left = math.inf
+        self._least = nothing_left(data.dtype)
         self.off = 0.0
         eps = float(np.finfo(data.dtype).eps)
         self._unit = ROUNDING * eps * math.sqrt(1.0 + max(data.shape) / SUMMED)
@@ -279,7 +281,10 @@ class CarriedAccount:
         """Nothing: what the step will have done is known already."""
 
     def kkt(self, rho_W: Array, rho_H: Array, W: Array, Ht: Array) -> float:
-        return kkt_residual(rho_W, rho_H, factors.column_moments(W)[1], factors.column_moments(Ht)[1], self._norm)
+        left = math.sqrt(2.0 * max(self.value - self._penalty(W, Ht), 0.0))
+        self.left = left / self._norm if self._norm > 0.0 else 0.0
+        squares = factors.column_moments(W)[1], factors.column_moments(Ht)[1]
+        return kkt_residual(rho_W, rho_H, *squares, self._norm, left, self._least)
 
     def decrease(self, step_W: Step, Y: Array, step_H: Step) -> float:
         rise = 0.0
@@ -365,7 +370,7 @@ class Divergences:
         return self.data.slabs(r, entries * (r * (r + 1.0 if sweeps > 1 else 4.0) + 40.0))
 
     def tally(self, r: int) -> Array:
-        return np.zeros(4 * r + 2)
+        return np.zeros(2 * r + 2)
 
     def move(
         self, solver: Any, A: Array, lo: int, hi: int, penalty: Penalty, sweeps: int, out: Array, tally: Array
@@ -375,9 +380,9 @@ class Divergences:
 
     def report(self, out: Array, tally: Array) -> Step:
         r = out.shape[1]
-        before, after = tally[: 2 * r].reshape(2, r), tally[2 * r : 4 * r].reshape(2, r)
-        value, least = float(tally[4 * r]), float(tally[4 * r + 1])
-        return Step(out, self, before, None if np.isnan(after[0, 0]) else after, value, value - least)
+        before, after = tally[:r], tally[r : 2 * r]
+        value, least = float(tally[2 * r]), float(tally[2 * r + 1])
+        return Step(out, self, before, None if np.isnan(after[0]) else after, value, value - least)
 
 
 class MeasuredAccount:
@@ -393,14 +398,16 @@ class MeasuredAccount:
     def __init__(self, data: Data, penalties: tuple[Penalty, Penalty], r: int, team: Team, loss: Loss) -> None:
         self._data, self._penalties, self._team, self._loss = data, penalties, team, loss
         self._eps = float(np.finfo(data.dtype).eps)
-        self.value, self.off = math.inf, 0.0
+        self.value = self.left = math.inf
+        self._least = nothing_left(data.dtype)
+        self.off = 0.0
         self._doubt = 0.0  # how far rounding may have taken what a pass finds from the objective, where that is too far
         self._unit = ROUNDING * math.sqrt(r) * self._eps
         self._trusted = ROUGH if loss.rough else TRUSTED[data.dtype.itemsize]
         # What x̂ has where zeros are not stored is found as a difference of sums.
         self._differs = loss.beta == 1.0 and isinstance(data, Sparse)
         self._mendable = _affordable(data, r) and (self._differs or data.dtype == np.float32)
-        self._size = _size(data, loss.beta) if self._mendable else 0.0
+        self._size = _size(data, loss.beta)
 
     def start(self, W: Array, Ht: Array, step_H: Step) -> None:
         """Nothing: the first step for W will tell."""
@@ -415,8 +422,15 @@ class MeasuredAccount:
             self.value = self._loss.exact(self._data, W, Ht, self._team) + penalty_W.of(W) + penalty_H.of(Ht)
             self._doubt = doubt
 
+    def _left_over(self, W: Array, Ht: Array) -> float:
+        """The loss of the last look, and ``left`` with it."""
+        loss = max(self.value - self._penalties[0].of(W) - self._penalties[1].of(Ht), 0.0)
+        self.left = math.sqrt(2.0 * loss / self._size) if self._size > 0.0 else 0.0
+        return loss
+
     def kkt(self, rho_W: Array, rho_H: Array, W: Array, Ht: Array) -> float:
-        return relative_kkt(rho_W, rho_H, factors.column_moments(W)[1], factors.column_moments(Ht)[1])
+        loss = self._left_over(W, Ht)
+        return divergence_residual(float(rho_W.sum()), float(rho_H.sum()), loss, self._size, self._least)
 
     def decrease(self, step_W: Step, Y: Array, step_H: Step) -> float:
         fell = self.value - (step_H.value - step_H.decrease + self._penalties[0].of(Y))
@@ -427,7 +441,7 @@ class MeasuredAccount:
 
     def stalled(self, decrease: float, kkt: float) -> bool:
         # The value carries rounding of its own size: near the end only the residual still tells progress.
-        return decrease <= 0.0 and kkt <= RESIDUAL_NOISE * self._eps
+        return decrease <= 0.0 and kkt <= (RESIDUAL_NOISE * self._eps) ** 2
 
 
 def _size(data: Data, beta: float) -> float:
@@ -435,7 +449,8 @@ def _size(data: Data, beta: float) -> float:
     if beta == 2.0:
         return data.sum_squares
     counts = data.counts
-    return math.pow(float(data.mean), beta) * (data.n_entries if counts is None else float(counts.sum()))
+    total = data.n_entries if counts is None else math.ldexp(float(counts.sum()), -data.weight_shift)
+    return math.pow(float(data.mean), beta) * total
 
 
 class MeasuredSquares(MeasuredAccount):
@@ -449,7 +464,8 @@ class MeasuredSquares(MeasuredAccount):
     def kkt(self, rho_W: Array, rho_H: Array, W: Array, Ht: Array) -> float:
         squares = factors.column_moments(W)[1], factors.column_moments(Ht)[1]
         rho_W, rho_H = self._data.by_component(rho_W, rho_H, 0.0, 0.0)
-        return kkt_residual(rho_W, rho_H, *self._data.by_component(*squares, *self._data.shape), self._norm)
+        squares = self._data.by_component(*squares, *self._data.shape)
+        return kkt_residual(rho_W, rho_H, *squares, self._norm, math.sqrt(2.0 * self._left_over(W, Ht)), self._least)
 
     def decrease(self, step_W: Step, Y: Array, step_H: Step) -> float:
         if Y is step_W.A:

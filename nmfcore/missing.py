@@ -62,6 +62,7 @@ def read(
     may_be_empty: bool = False,
     degree: float = 2.0,
     row_by_row: bool = False,
+    columns: Array | None = None,
 ) -> Scaled:
     """Check ``X`` and store the entries that count.
 
@@ -84,6 +85,8 @@ def read(
     row_by_row : bool
         Whether each row must come out to the bit as it would alone: then how X is stored may not depend on how much
         the other rows miss.
+    columns : ndarray of int (n,) or None
+        Each column is divided by 2 to the power of this. An X with another number of columns stays as it is.
 
     Raises
     ------
@@ -104,7 +107,19 @@ def read(
     validation.check_size(data.shape, name, least_rows)
     if data.n_entries == 0 and not may_be_empty:
         raise ValueError(f"No observed entries: every entry of {name} is missing, so there is nothing to fit.")
+    if columns is not None and columns.size == data.shape[1]:
+        data = data.with_values(_divided(data, columns))
     return moderate(data, degree)
+
+
+def _divided(data: Data, columns: Array) -> Array:
+    """The values that are stored, those of each column divided by its power of two."""
+    powers = columns
+    if isinstance(data, Sparse):
+        powers = columns[data.indices]
+    elif isinstance(data, Observed):
+        powers = columns[data.arrays[1]]
+    return np.asarray(np.ldexp(data.values, -powers))
 
 
 # ---- dense --------------------------------------------------------------------------------------------------
@@ -298,14 +313,19 @@ def moderate(data: Data, degree: float, dtype: np.dtype[Any] | None = None) -> S
 
     ``dtype`` is what it will be computed in, if not in its own.
     """
-    exponent = _exponent(data.summary.largest)
-    shift = exponent // 2
-    # Powers other than these round differently at another scale: there X is always worked on at the same one.
-    if degree in (0.0, 1.0, 2.0) and abs(exponent) <= _SAFE_EXPONENT[dtype or data.dtype]:
-        shift = 0
+    shift = moderate_shift(data.summary.largest, degree, dtype or data.dtype)
     if shift == 0:
         return Scaled(data, Scale(0, data.weight_shift, degree))
     return Scaled(data.with_values(np.ldexp(data.values, -2 * shift)), Scale(shift, data.weight_shift, degree))
+
+
+def moderate_shift(largest: float, degree: float, dtype: np.dtype[Any]) -> int:
+    """Divide X by four to the power of this; 0 where its largest entry is near enough to 1."""
+    exponent = _exponent(largest)
+    # Powers other than these round differently at another scale: there X is always worked on at the same one.
+    if degree in (0.0, 1.0, 2.0) and abs(exponent) <= _SAFE_EXPONENT[dtype]:
+        return 0
+    return exponent // 2
 
 
 def _moderate_weights(weights: Array, dtype: np.dtype[Any]) -> tuple[Array, int]:

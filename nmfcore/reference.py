@@ -48,6 +48,8 @@ from numpy.typing import NDArray
 
 __all__ = ["gradients", "hals", "kkt", "masked_hals", "masked_mu", "mu", "objective"]
 
+NOTHING_LEFT = 1e-5  # of ‖X‖: a residual that counts as no smaller in `kkt`
+
 Array: TypeAlias = NDArray[np.float64]
 Pair: TypeAlias = tuple[float, float]
 
@@ -380,15 +382,17 @@ def kkt(
     mask: NDArray[np.bool_] | None = None,
     l1: Pair = (0.0, 0.0),
     l2: Pair = (0.0, 0.0),
+    least: float = NOTHING_LEFT,
 ) -> float:
     """Measure how far (W, H) is from a stationary point, without units.
 
     At a stationary point every coordinate has W_it > 0 and G_it = 0, or W_it = 0 and G_it >= 0. With B_it the
     curvature, the violation is ρ_it = |G_it| where G_it < 0, else min(G_it, B_it W_it): how much of the
-    gradient a step that stops at 0 could use. Columns of W and rows of H are first brought to equal norms:
-    the factor s_t = √(‖H_t‖ / ‖W_t‖) multiplies W_t and divides H_t, hence divides ρ_W,t and multiplies
-    ρ_H,t, and both balanced factors have the norm N = √Σ_t ‖W_t‖ ‖H_t‖. The result is max(‖ρ_W‖, ‖ρ_H‖) /
-    (‖X‖ N).
+    gradient a step that stops at 0 could use. (Where B_it = 0 and W_it > 0 nothing bounds the step: ρ_it = G_it.)
+    Columns of W and rows of H are first brought to equal norms: the factor s_t = √(‖H_t‖ / ‖W_t‖) multiplies W_t
+    and divides H_t, hence divides ρ_W,t and multiplies ρ_H,t, and both balanced factors have the norm
+    N = √Σ_t ‖W_t‖ ‖H_t‖. The result is max(‖ρ_W‖, ‖ρ_H‖) / (max(‖M ∘ (X − W H)‖, least ‖M ∘ X‖) N): it is
+    relative to what is left to explain, and where nothing is left rounding decides, hence the bound.
 
     It does not change for X → c X with W, H → √c W, √c H, nor for W_t → c W_t, H_t → H_t / c (without
     penalties, which themselves change under either). A component with ‖W_t‖ = 0 or ‖H_t‖ = 0 cannot be
@@ -406,11 +410,13 @@ def kkt(
         True = observed. What is missing is never read.
     l1, l2 : pair of float
         Penalties (of W, of H); part of gradient and curvature.
+    least : float
+        The share of ‖M ∘ X‖ that counts as left at least; `nmfcore.factorize` has 1e-3 for float32.
 
     Returns
     -------
     float
-        0 exactly at a stationary point. Where ‖X‖ N = 0 (no data, only zeros, or no component alive) there is
+        0 exactly at a stationary point. Where the divisor is 0 (no data, or no component alive) there is
         nothing to compare with: 0 if no coordinate violates its condition, else inf.
 
     Raises
@@ -436,7 +442,8 @@ def kkt(
     s = np.sqrt(np.where(alive, norm_H, 1.0) / np.where(alive, norm_W, 1.0))
     worst = max(_norm(rho_W / s), _norm(rho_H * s[:, None]))
 
-    scale = _norm(np.where(observed, X, 0.0)) * float(np.sqrt(norm_W @ norm_H))
+    left = max(_norm(_residual(X, W, H, mask)), least * _norm(np.where(observed, X, 0.0)))
+    scale = left * float(np.sqrt(norm_W @ norm_H))
     if scale == 0:
         return 0.0 if worst == 0 else float("inf")
     return worst / scale
@@ -449,7 +456,8 @@ def _residual(X: Array, W: Array, H: Array, mask: NDArray[np.bool_] | None) -> A
 
 
 def _violation(G: Array, B: Array, W: Array) -> Array:
-    return np.where(G < 0, -G, np.minimum(G, B * W))
+    step_at_most = np.where((B == 0) & (W > 0), np.inf, B * W)  # where B = 0, nothing bounds a step
+    return np.where(G < 0, -G, np.minimum(G, step_at_most))
 
 
 def _norm(A: NDArray[Any]) -> float:

@@ -67,11 +67,12 @@ class Factorization:
         may rise.
     kkt : float
         How far (W, H) is from a stationary point, without unit: see
-        :func:`nmfcore.stopping.kkt_residual`, and for other losses :func:`nmfcore.stopping.relative_kkt`.
+        :func:`nmfcore.stopping.kkt_residual`, and for other losses :func:`nmfcore.stopping.divergence_residual`.
     n_iter : int
     converged : bool
-        Whether the KKT residual reached ``tol``, or fell below the square root of the machine precision and cannot
-        fall further.
+        Whether the KKT residual reached ``tol`` and the objective hardly falls any more
+        (:meth:`nmfcore.stopping.Stop.settled`), or the objective no longer falls beyond rounding and the KKT residual
+        is below the square root of the machine precision.
     status : Status
         Why the fit ended, and what to do about it: ``f.status.value`` is a sentence.
     seconds : float
@@ -79,8 +80,12 @@ class Factorization:
     history : History
         ``iteration``, ``objective``, ``kkt``, ``seconds`` of the start and of every iterate.
     settings : dict
-        ``solver``, ``loss``, ``missing_values``, ``l1``, ``l2``, ``l2_scaling``, ``offsets``, ``tol``, ``max_iter``:
-        what the fit was asked.
+        What the fit was asked, and what its defaults came to: ``solver``, ``loss``, ``missing_values``, ``l1``,
+        ``l2``, ``l2_scaling``, ``offsets``, ``init``, ``tol``, ``max_iter``, ``max_time``, ``dtype``, ``precision``. A
+        model saved by nmfcore 0.1.0 lacks ``init``, ``max_time``, ``dtype`` and ``precision``. After ``l2="auto"``
+        also ``l2_auto`` (True) and ``column_scale``: the powers of four that the columns of X were divided by for the
+        fit, or None; ``l2`` is then the penalty that was chosen, and the objective is that of the columns so scaled
+        (see :mod:`nmfcore.auto_penalty`).
     """
 
     W: Array
@@ -261,7 +266,7 @@ def unpack(path: str | os.PathLike[str], arrays: dict[str, Array], meta: dict[st
         problem = "a factor has a negative or non-finite entry"
     elif n_iterates == 0 or any(len(a) != n_iterates for a in (history.objective, history.kkt, history.seconds)):
         problem = "the history has columns of different lengths"
-    elif str(meta.get("status")) not in Status.__members__ or not _plausible(settings):
+    elif str(meta.get("status")) not in Status.__members__ or not _plausible(settings, H.shape[1]):
         problem = "its description is incomplete or makes no sense"
     if problem or not isinstance(settings, dict):
         raise ValueError(f"{os.fspath(path)}: damaged nmfcore model: {problem}. Save the model again.")
@@ -284,7 +289,7 @@ def _sound(A: Array) -> bool:
     return A.size == 0 or (bool(np.isfinite(A).all()) and bool(A.min() >= 0))
 
 
-def _plausible(settings: Any) -> bool:
+def _plausible(settings: Any, n: int) -> bool:
     """Whether these settings can be those of a fit; ``transform`` relies on them."""
     if not isinstance(settings, dict) or not isinstance(settings.get("solver"), str):
         return False
@@ -292,6 +297,11 @@ def _plausible(settings: Any) -> bool:
         return False
     rule = settings.get("missing_values")
     penalties = (settings.get("l1"), settings.get("l2"))
+    fours = settings.get("column_scale")  # whole numbers that an exponent of two may be twice of
+    if fours is not None and not (
+        isinstance(fours, list) and len(fours) == n and all(type(k) is int and abs(k) < 2**16 for k in fours)
+    ):
+        return False
     return (rule is None or rule == "unstored" or rule == 0 or rule != rule) and all(
         isinstance(pair, (list, tuple))
         and len(pair) == 2

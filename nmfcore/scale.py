@@ -6,6 +6,7 @@ digit of anything, so the result is exactly the scaled one, from 1e-300 to 1e300
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -42,6 +43,12 @@ class Scale(NamedTuple):
     def objective(self, value: float) -> float:
         """The caller's objective; inf or 0 where float64 cannot hold it."""
         return _times_power(value, self._exponent)
+
+    def errors(self, values: Array) -> Array:
+        """Mean errors of entries as the caller has them; inf or 0 where float64 cannot hold them."""
+        whole = math.floor(self._exponent)
+        with np.errstate(over="ignore", under="ignore"):
+            return np.asarray(np.ldexp(values * 2.0 ** (self._exponent - whole), whole))
 
     def row_penalty(self, penalty: Penalty, k: int) -> Penalty:
         """The same for rows of W where ``H = inside · 2**k`` is known, and ``W = inside · 2**(2 shift - k)``."""

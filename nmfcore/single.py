@@ -1,10 +1,10 @@
 """Iterations in float32 on float64 data: vectors hold twice as many numbers, and half as much is read.
 
 Where an iterate came from does not matter to what it is worth; that is found out in float64. So HALS on complete
-float64 data, the Frobenius loss, goes on from the start that :mod:`nmfcore.starts` and :mod:`nmfcore.compress` made in
-float32 until the KKT residual it sees is ``tol``, or its steps come near what rounding does to them. Then it
-goes on in float64 from the last iterate, which is looked at again: its objective and residual are found with all
-digits, and it ends the fit only if these say so.
+float64 data, the Frobenius loss, goes on from its start in float32 until it converges, or its steps come near what
+rounding does to them. Then it goes on in float64 from the last iterate, which is looked at again: its objective and
+residual are found with all digits, and it ends the fit only if these say so. ``precision="auto"`` does this where it
+saves time and the start is nmfcore's own.
 
 Measured on two threads with AVX2: default fits of Olivetti faces (rank 40), 10,000 characters (rank 50) and 20
 newsgroups (rank 20) take .6 to .7 of the time, with as many iterations, to the same objective; fits that end after
@@ -35,7 +35,6 @@ MOST_ENTRIES = 10_000_000  # to be copied: 40 MB; a sparse X is stored by column
 LEAST_WORK = 2e7  # flop of an iteration
 FEWEST = 3  # iterations, with which the conversion is worth it
 NEGLIGIBLE = 2.0**-64  # of the largest entry of X: what belongs to smaller ones may be 0 in float32
-FINEST = 1e-5  # a KKT residual that float32 still finds to a few per cent
 SETTLED = 2e-8  # of Σ x²: iterations that lower the objective by less are left to float64, on the average
 LOOK_BACK = 3  # of so many
 
@@ -114,13 +113,11 @@ class Outside:
 def begun_in_single(
     data: Data, W: Array, Ht: Array, plan: Plan, *, stop: Stop, run: Run, watch: Callable[[Estimate], bool]
 ) -> tuple[Array, Array]:
-    """Where the fit goes on after iterations in float32; the start as it is, where they do not pay.
+    """Where the fit goes on after iterations in float32.
 
     They are iterations like others: they count, ``run`` has them and ``watch`` sees them and may end them. Arguments
     as for :func:`nmfcore.solve.solve`.
     """
-    if stop.max_iter < FEWEST or not _pays(data, W.shape[1], plan):
-        return W, Ht
     single = Single.of(data, plan)
     least = LOOK_BACK * SETTLED * data.sum_squares
 
@@ -132,17 +129,26 @@ def begun_in_single(
 
     # If float32 overflows, float64 may bear it, or will say what is wrong.
     with suppress(Overflow):
-        single.solve(W, Ht, stop=replace(stop, tol=max(stop.tol, FINEST)), watch=settled, began=run.began)
+        single.solve(W, Ht, stop=stop, watch=settled, began=run.began)
     return (run.last.W, run.last.Ht) if run.last is not None and run.last.n_iter > 0 else (W, Ht)
 
 
-def _pays(data: Data, r: int, plan: Plan) -> bool:
+def possible(data: Data, plan: Plan) -> bool:
+    """Whether a fit can begin in float32: HALS, the Frobenius loss, and complete data in float64."""
     return (
         data.counts is None
         and data.dtype == DOUBLE
-        and data.values.size * (2 if isinstance(data, Sparse) else 1) <= MOST_ENTRIES
-        and 2.0 * data.work(r) >= LEAST_WORK
         and plan.loss.beta == 2.0
         and not plan.solver.zeros_are_final  # what float32 rounds to 0 would be lost
+    )
+
+
+def pays(data: Data, r: int, plan: Plan, stop: Stop) -> bool:
+    """Whether iterations in float32 save time, and X is within its range."""
+    return (
+        possible(data, plan)
+        and stop.max_iter >= FEWEST
+        and data.values.size * (2 if isinstance(data, Sparse) else 1) <= MOST_ENTRIES
+        and 2.0 * data.work(r) >= LEAST_WORK
         and data.summary.smallest >= NEGLIGIBLE * data.summary.largest
     )

@@ -46,7 +46,7 @@ from nmfcore.kernels import factors
 from nmfcore.losses import Loss
 from nmfcore.parallel import Team
 from nmfcore.solvers.base import MANY, Penalty, Solver, Step, half_step
-from nmfcore.stopping import Status, Stop
+from nmfcore.stopping import EXACT, Status, Stop
 
 
 class Estimate(Protocol):
@@ -125,6 +125,15 @@ class Run:
             self.exact = iterate.n_iter
         before.append((iterate.n_iter, iterate.objective, iterate.kkt, iterate.seconds))
         self.iterates, self.last = before, iterate
+
+    def settled(self, iterate: Estimate, stop: Stop) -> bool:
+        """Whether the falls so far promise no more to ``iterate``, which is not recorded yet; a start had none."""
+        n, now = iterate.n_iter, iterate.objective
+        if n == 0:
+            return True
+        if self.last is not None and self.last.n_iter == n:  # looked at again: falls are differences of one account
+            now = self.last.objective
+        return stop.settled(now, self.iterates[n - 1][1], self.iterates[n // 2][1])
 
 
 class Overflow(FloatingPointError):
@@ -266,7 +275,10 @@ def solve(
             kkt = account.kkt(step_W.before, rho_H, W, Ht)
             seconds = time.perf_counter() - run.began
             iterate = Iterate(W, Ht, account.value, kkt, n_iter, seconds, account.off)
-            ended = _ended(iterate, stop, stalled=account.stalled(decrease, kkt))
+            stalled = account.stalled(decrease, kkt)
+            exact_fit = account.left <= EXACT * stop.tol
+            settled = stalled or exact_fit or run.settled(iterate, stop)
+            ended = _ended(iterate, stop, settled=settled, stalled=stalled)
             if exact or not ended:
                 break
             rho_H, exact = plan_H.step(turned, Ht, W, most=0).before, True
@@ -300,8 +312,8 @@ def solve(
             Ht, exact = carry_H.on(plain_H), False
 
 
-def _ended(iterate: Iterate, stop: Stop, *, stalled: bool) -> Status | None:
-    if iterate.kkt <= stop.tol:
+def _ended(iterate: Iterate, stop: Stop, *, settled: bool, stalled: bool) -> Status | None:
+    if iterate.kkt <= stop.tol and settled:
         return Status.CONVERGED
     if stalled:
         return Status.STALLED

@@ -10,45 +10,90 @@ import numpy as np
 
 from nmfcore._types import Array
 
+HALF = 10.0  # times tol: the most that the last half of the iterations may have lowered the objective, as a share of it
+LAST = 0.1  # times tol: the same for the last iteration
+EXACT = 1e-3  # times tol: a fit that leaves no more of ‖X‖ than that is exact, however its objective still falls
+
 
 class ConvergenceWarning(UserWarning):
-    """A fit ended before its KKT residual reached ``tol``."""
+    """A fit ended before it converged."""
 
 
 class Status(enum.Enum):
     """Why a fit ended, and what to do if that is not what you wanted."""
 
-    CONVERGED = "The KKT residual reached tol."
+    CONVERGED = "The KKT residual reached tol, and the objective hardly falls any more."
     STALLED = (
         "The objective no longer falls beyond rounding. If the KKT residual is not as small as you need: pass float64 "
         "data, or, with multiplicative updates, start without zeros (they cannot leave one) or use HALS."
     )
-    MAX_ITER = "max_iter iterations were made before the KKT residual reached tol; raise max_iter or tol."
-    MAX_TIME = "max_time seconds passed before the KKT residual reached tol; raise max_time or tol."
+    MAX_ITER = "max_iter iterations were made before the fit converged; raise max_iter or tol."
+    MAX_TIME = "max_time seconds passed before the fit converged; raise max_time or tol."
     CALLBACK = "The callback raised StopIteration."
     INTERRUPTED = "Interrupted; this is the last complete iterate. Pass W=f.W, H=f.H to factorize to go on from it."
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """The limits of a fit: a KKT residual, a number of iterations, seconds of wall-clock time (or None)."""
+    """The limits of a fit: its tolerance, a number of iterations, seconds of wall-clock time (or None)."""
 
     tol: float
     max_iter: int
     max_time: float | None = None
 
+    def settled(self, objective: float, last: float, half: float) -> bool:
+        """Whether the recent falls of the objective promise no more than ``10 tol`` of it.
 
-def kkt_residual(rho_W: Array, rho_H: Array, squares_W: Array, squares_H: Array, norm_X: float) -> float:
+        A residual that is small for a moment is not enough: on a plateau, and where steps crawl, each step promises
+        next to nothing and a thousand of them a lot. A fall that shrinks as 1/n promises as much again as the last
+        half of the iterations gave; one that shrinks faster promises less.
+
+        Parameters
+        ----------
+        objective, last, half : float
+            The objective now, one iteration ago, and when half of the iterations had been made.
+        """
+        return last - objective <= LAST * self.tol * objective and half - objective <= HALF * self.tol * objective
+
+
+def nothing_left(dtype: np.dtype[np.floating]) -> float:
+    """The share of ``‖X‖`` below which the KKT residual no longer counts a residual ``‖X - WH‖`` as smaller.
+
+    Rounding of the gradient is some epsilons of ``‖X‖``, which must stay below ``tol`` of what it is compared with.
+    """
+    return 1e-5 if dtype == np.float64 else 1e-3
+
+
+def kkt_residual(
+    rho_W: Array, rho_H: Array, squares_W: Array, squares_H: Array, norm_X: float, left: float, least: float = 1e-5
+) -> float:
     r"""How far ``(W, H)`` is from a stationary point: 0 exactly at one, the same for any scale of X.
 
-    With ``G`` the gradient of the objective (penalties included) for a factor and ``B_t`` the curvature of its
-    coordinates in column ``t`` (of that row, where entries are missing), each entry counts with
+    KKT stands for Karush, Kuhn and Tucker, whose conditions a stationary point meets. With ``G`` the gradient of the
+    objective (penalties included) for a factor and ``B_t`` the curvature of its coordinates in column ``t`` (of that
+    row, where entries are missing), each entry counts with
 
     .. math:: ρ_{it} = |G_{it}| \text{ if } G_{it} < 0 \text{ else } \min(G_{it}, B_t W_{it}),
 
-    that is, with the gradient where the entry wants to grow, and else with what still has to go. The residual is
-    ``max(‖ρ_W‖ / (‖X‖ ‖H‖), ‖ρ_H‖ / (‖X‖ ‖W‖))`` after the columns of W and the rows of H have been given equal
-    norms, which changes neither ``W H`` nor what is stationary.
+    that is, with the gradient where the entry wants to grow, and else with what still has to go. (Where ``B_t = 0``
+    and ``W_it > 0``, nothing bounds a step, and all of a positive gradient counts.) The residual is
+
+    .. math:: \max\left( \frac{‖ρ_W‖}{‖X - WH‖ ‖H‖}, \frac{‖ρ_H‖}{‖X - WH‖ ‖W‖} \right)
+
+    after the columns of W and the rows of H have been given equal norms, which changes neither ``W H`` nor what is
+    stationary.
+
+    **What it means.** Without penalties ``G = (WH - X) Hᵀ``, so the residual is a cosine, between 0 and 1: the part of
+    what is left to explain that the components still see. A step along the gradient lowers the objective by
+    about the square of it, as a share: where it is 1e-3, by a millionth. It is relative to ``‖X - WH‖``, not to
+    ``‖X‖``: where the factors explain nearly all of X, a small share of ``‖X‖`` may be all of the residual. A small
+    value says that a step promises little, not that many steps do; so a fit is called converged only when its
+    objective has also ceased to fall (:meth:`Stop.settled`). It says nothing of other stationary points, some of which
+    may be lower.
+
+    **Exact fits.** Where nothing is left to explain, both sides of the quotient vanish, and rounding decides. So
+    ``‖X - WH‖`` counts as at least ``least ‖X‖`` (:func:`nothing_left`), and falls of the objective are not asked for
+    where it is ``1e-3 tol ‖X‖`` or less: a millionth of ``‖X‖`` at the default ``tol``.
 
     Parameters
     ----------
@@ -58,6 +103,10 @@ def kkt_residual(rho_W: Array, rho_H: Array, squares_W: Array, squares_H: Array,
         Squared norms of the columns of W and of the rows of H.
     norm_X : float
         Frobenius norm of the entries of X that count.
+    left : float
+        Frobenius norm of ``X - WH`` over the entries that count.
+    least : float
+        The share of ``norm_X`` that ``left`` counts as at least.
 
     Returns
     -------
@@ -76,41 +125,53 @@ def kkt_residual(rho_W: Array, rho_H: Array, squares_W: Array, squares_H: Array,
     rho = max(of_W, of_H)
     if rho == 0.0:
         return 0.0
-    size = norm_X * math.sqrt(squared_size)
+    size = max(left, least * norm_X) * math.sqrt(squared_size)
     return math.sqrt(rho) / size if size > 0.0 else math.inf
 
 
-def relative_kkt(sums_W: Array, sums_H: Array, squares_W: Array, squares_H: Array) -> float:
-    r"""The same for a β-divergence, which has no curvature that holds everywhere.
+def divergence_residual(promise_W: float, promise_H: float, loss: float, size: float, least: float = 1e-5) -> float:
+    r"""The same for a β-divergence: the fall that a step of each coordinate promises, as a share of the loss.
 
     The gradient of a factor has two parts, ``G = D - P``: with ``x̂ = W H``, for W,
 
     .. math:: P_{it} = Σ_j ω_{ij} x_{ij} x̂_{ij}^{β-2} h_{tj}, \qquad
         D_{it} = Σ_j ω_{ij} x̂_{ij}^{β-1} h_{tj} + l_1 + l_2 w_{it}.
 
-    An entry counts with ``ρ_it = |G_it|`` where it wants to grow, and else with ``min(G_it, D_it s_it)`` for the share
-    ``s_it = w_it D_it / Σ_s w_is D_is`` that it has in its row: an entry with next to no share may be as wrong as it
-    likes. The residual is the larger of ``‖ρ‖ / ‖min(P, D)‖`` for W and for H, with the columns of W and the rows of H
-    balanced. It is 0 exactly at a stationary point, and no scale of X changes it.
+    The curvature of a coordinate is made of ``Σ_j ω x x̂^{β-3} h_tj²`` and ``Σ_j ω x̂^{β-2} h_tj²``, which agree near a
+    good fit. By the inequality of Cauchy and Schwarz they are at least
+
+    .. math:: \frac{P_{it}^2}{Σ_s w_{is} P_{is}} \quad\text{and}\quad \frac{D_{it}^2}{Σ_s w_{is} D_{is}}.
+
+    With ``B_it`` the first where the entry wants to grow, and else the second, a step of that coordinate alone lowers
+    the objective by no more than about
+
+    .. math:: \frac{ρ_{it}^2}{2 B_{it}}, \qquad
+        ρ_{it} = |G_{it}| \text{ if } G_{it} < 0 \text{ else } \min(G_{it}, B_{it} w_{it}).
+
+    The residual is ``Σ ρ² / 2 B`` over the loss, of W or of H, whichever is larger. It is 0 exactly at a stationary
+    point, and no scale of X or of a component changes it. (For the Frobenius loss and one component it would be the
+    square of :func:`kkt_residual`.) Where it is 1e-3, a step promises a thousandth of the loss; near the end, where
+    falls are as small as that for long, it is the falls that tell (:meth:`Stop.settled`).
 
     Parameters
     ----------
-    sums_W, sums_H : ndarray (2, r)
-        ``Σ_i ρ_it²`` and ``Σ_i min(P, D)_it²`` of each column of W, and of each row of H.
-    squares_W, squares_H : ndarray (r,)
-        Squared norms of the columns of W and of the rows of H.
+    promise_W, promise_H : float
+        ``Σ_it ρ_it² / 2 B_it`` of each factor.
+    loss : float
+        The divergence of X from W H.
+    size : float
+        ``Σ ω x^β``. The loss counts as at least ``½ least² size``: where nothing is left to explain, rounding decides.
+    least : float
+        As in :func:`kkt_residual`.
 
     Returns
     -------
     float
-        0 at a stationary point; ``inf`` where there is nothing to compare with.
+        0 at a stationary point, and at most 1: a step cannot lower the loss by more than all of it. ``inf`` where X = 0
+        and the point is not stationary.
     """
-    norms_W, norms_H = np.sqrt(squares_W), np.sqrt(squares_H)
-    both = (norms_W > 0) & (norms_H > 0)
-    scale = np.ones_like(norms_W)
-    scale[both] = norms_H[both] / norms_W[both]
-    worst = 0.0
-    for rho, size in ((sums_W / scale).sum(axis=1), (sums_H * scale).sum(axis=1)):
-        if rho > 0.0:
-            worst = max(worst, float(np.sqrt(rho / size)) if size > 0.0 else float("inf"))
-    return worst
+    promise = max(promise_W, promise_H)
+    if promise == 0.0:
+        return 0.0
+    whole = max(loss, 0.5 * least**2 * size)
+    return min(promise / whole, 1.0) if whole > 0.0 else math.inf

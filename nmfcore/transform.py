@@ -8,7 +8,7 @@ would leave the feasible region ends at its boundary, where an entry leaves the 
 objective and the second ends at the minimum for its support, so no support comes twice.
 
 Under Kullback-Leibler the rows take Newton's steps (:mod:`nmfcore.solvers.hals`) until their own residual is 1e-11,
-under another β-divergence multiplicative updates, at most 5000 each, until it is 1e-9.
+under another β-divergence multiplicative updates, at most 5000 each, until what a step promises is 1e-18 of ``Σ x^β``.
 
 References
 ----------
@@ -32,7 +32,7 @@ from nmfcore.solvers import MU, Penalty
 
 NEWTON_STEPS = 200  # of a row under Kullback-Leibler, as many as it takes
 UPDATES = 5000  # of a row under another divergence
-CLOSE = 1e-9  # the residual of such a row
+CLOSE = 1e-9  # the root of what a step of such a row promises, as a share of Σ x^β
 ROUNDS = 200
 SWEEPS = 10
 TOLERANCE = 1e-13  # of each entry of the gradient, relative to what it is made of
@@ -55,7 +55,7 @@ def solve_rows(loss: Loss, data: Data, Ht: Array, penalty: Penalty, team: Team) 
 
 
 def _newton(e: Any, rows: Rows, penalty: Penalty, W: Array) -> None:
-    tally = np.zeros(4 * W.shape[1] + 2)
+    tally = np.zeros(2 * W.shape[1] + 2)
     arrays = (*rows, e.B, e.D)
     l1, ridge = penalty.l1, penalty.ridge
     divergence.newton_rows(*arrays, W.copy(), l1, ridge, e.floor, 30, 1e-6, NEWTON_STEPS, 1e-11, W, tally)
@@ -70,10 +70,11 @@ def _multiply(e: Any, rows: Rows, penalty: Penalty, W: Array) -> None:
         if not row.indices.size:  # dense: the products count columns from where the row begins
             row = rows._replace(indptr=np.array([0, x.size]), values=x)
         a, out = np.full((1, r), float(x.mean()) / r if x.size else 0.0), np.zeros((1, r))
+        size = float((x[x > 0] ** e.beta).sum(dtype=np.float64))
         for _ in range(UPDATES):
-            tally = np.zeros(4 * r + 2)
+            tally = np.zeros(2 * r + 2)
             solver.descend(e, row, a, own, 1, out, tally)
-            if tally[:r].sum() <= CLOSE**2 * tally[r : 2 * r].sum():
+            if tally[:r].sum() <= CLOSE**2 * size:
                 break
             a, out = out, a
         W[i] = a

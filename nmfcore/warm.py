@@ -8,7 +8,6 @@ from nmfcore import losses, validation
 from nmfcore._types import Array
 from nmfcore.data import Data, Dense, Sparse
 from nmfcore.kernels.sparse import by_rows, columns_rise
-from nmfcore.observed import Observed
 from nmfcore.parallel import Team
 from nmfcore.punctured import Punctured
 from nmfcore.ratings import Ratings, evaluation, ranking
@@ -16,6 +15,7 @@ from nmfcore.solve import Plan, Run, solve
 from nmfcore.solvers import HALS, MU, Penalty
 from nmfcore.stopping import Stop
 from nmfcore.transform import solve_rows
+from nmfcore.undetermined import find
 
 BETAS = (2.0, 1.0, 0.5)  # all β but the first two share the code of the last
 SHAPE, RANK = (30, 26), 3  # as many rows as a tile needs
@@ -67,7 +67,7 @@ def _of_every_kind(dtype: np.dtype[np.floating]) -> tuple[Data, ...]:
     columns_rise(rows, columns)
     by_rows(columns, columns, X.reshape(-1), SHAPE[1])
     punctured = Punctured.of(X, X > 1.0)
-    return Dense(X), Sparse(*stored, SHAPE), Observed(*stored, np.empty(0, dtype), SHAPE), punctured
+    return Dense(X), Sparse(*stored, SHAPE), punctured.observed, punctured
 
 
 def _use(data: Data, beta: float, team: Team) -> None:
@@ -78,6 +78,7 @@ def _use(data: Data, beta: float, team: Team) -> None:
             plan = Plan(solver, loss, penalty, penalty, team)
             solve(data, W, Ht, plan, stop=Stop(0.0, 8), run=Run(), watch=lambda iterate: False)
     data.squared_error(W, Ht, team)
+    find(data, W, 1e3 * Ht)
     data.times(Ht, team)
     if data.dtype == np.float64:  # transform works in nothing else
         solve_rows(loss, data, Ht, Penalty(), team)

@@ -22,7 +22,10 @@ from nmfcore.punctured import Punctured
 from nmfcore.solve import Iterate, Run
 from nmfcore.solvers import HALS, MU
 
-pytestmark = pytest.mark.filterwarnings("ignore::nmfcore.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::nmfcore.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore::nmfcore.PredictionWarning"),
+]
 
 EPS = float(np.finfo(np.float64).eps)
 SOLVERS = {

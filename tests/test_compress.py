@@ -59,8 +59,11 @@ def test_auto_compresses_unless_both_factors_are_given():
 
 
 @pytest.mark.parametrize("small", [X[:300], X[:, :12]])
-def test_where_it_does_not_pay_the_start_is_the_random_one(small):
-    np.testing.assert_array_equal(fit(small, max_iter=2).W, fit(small, max_iter=2, init="random").W)
+def test_where_it_does_not_pay_the_start_is_that_of_singular_vectors(small):
+    f = fit(small, max_iter=2)
+    np.testing.assert_array_equal(f.W, fit(small, max_iter=2, init="fast-nndsvdar").W)
+    assert f.settings["init"] == "fast-nndsvdar"
+    assert fit(max_iter=2).settings["init"] == "compressed"
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -174,7 +177,7 @@ def test_exact_scale_of_data_with_a_wide_range():
 
 def test_no_time_no_sample():
     f = fit(max_time=0.0, max_iter=5)
-    np.testing.assert_array_equal(f.W, fit(init="random", max_iter=0).W)
+    np.testing.assert_array_equal(f.W, fit(init="fast-nndsvdar", max_iter=0).W)
 
 
 def test_a_sample_stays_small():

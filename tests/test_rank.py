@@ -20,8 +20,8 @@ from nmfcore import ConvergenceWarning, RankSelection, select_rank
 from nmfcore.__main__ import _parser, main
 from nmfcore.cli.select_rank import parse_ranks
 from nmfcore.holdout import blocks, entries, measure
+from nmfcore.rank import afresh, select
 from nmfcore.rank import path as rank_path
-from nmfcore.rank import select
 from nmfcore.ratings import UserItemMeans
 from nmfcore.ratings.selecting import select_rank_for
 
@@ -128,6 +128,99 @@ def test_ratings_are_held_out_where_there_are_some():
     s = select_rank(ratings, [1, 2, 4], missing_values="unstored", l2=2.0, n_folds=3, random_state=0)
     assert 0.3 < s.mean.min() < 1.5  # zeros as ratings would make it 3 and more
     assert s.settings["holdout"] == "entries"
+
+
+# ---- what fits resolve ----------------------------------------------------------------------------------------------
+
+
+def gamma_product(seed, r=5):
+    rng = np.random.default_rng(seed)
+    return rng.gamma(1.0, size=(200, r)) @ rng.gamma(1.0, size=(r, 100)), rng
+
+
+def test_the_rank_of_exact_data():
+    X, _ = gamma_product(0)
+    s = select_rank(X, range(3, 11), n_folds=3, random_state=0)
+    assert s.best == s.lowest == 5
+    assert s.exact.tolist() == [False, False, True]
+    assert s.not_tried == (6, 7, 8, 9, 10)
+    assert "exact" in s.reason
+
+
+@pytest.mark.parametrize("loss", ["frobenius", "kullback-leibler"])
+def test_the_rank_of_poisson_counts(loss):
+    P, rng = gamma_product(1)
+    assert select_rank(rng.poisson(P), range(3, 8), loss=loss, n_folds=3, patience=1, random_state=1).best == 5
+
+
+@pytest.mark.parametrize("loss", ["frobenius", "kullback-leibler"])
+def test_the_rank_of_rounded_signatures(data_dir, loss):
+    """Three signatures, rounded; a fifth of the samples."""
+    X = np.loadtxt(data_dir / "signatures" / "catalogue.txt", skiprows=1, usecols=range(1, 1001, 5))
+    assert select_rank(X, range(2, 6), loss=loss, n_folds=3, patience=1, random_state=0).best == 3
+
+
+def test_a_poor_minimum_on_the_path_is_left(monkeypatch):
+    """The warm fits of rank 3 get stuck; those from scratch are lower, and count."""
+    X, _, _ = planted(0)
+    fit = nmfcore.factorize
+
+    def stuck(X, rank, **options):
+        return fit(X, rank, **(options | ({"max_iter": 1, "tol": 1.0} if rank == 3 else {})))
+
+    monkeypatch.setattr(rank_path, "factorize", stuck)
+    assert select_rank(X, [1, 2, 3, 4], random_state=0).best == 3
+    monkeypatch.setattr(rank_path, "SMALL", 0)
+    s = select_rank(X, [1, 2, 3, 4], random_state=0)
+    assert s.lowest == 4
+
+
+def test_errors_that_are_not_resolved_are_equal():
+    s = selection([[4, 4], [1.01, 1.01], [1, 1]])
+    assert s.best == 3
+    assert dataclasses.replace(s, unresolved=np.full((3, 2), 0.005)).best == 3
+    assert dataclasses.replace(s, unresolved=np.full((3, 2), 0.02)).best == 2
+
+
+def test_nothing_is_better_than_exact():
+    s = selection([[4, 4], [1e-15, 1e-15], [1e-16, 1e-16]])
+    assert s.best == 3
+    assert dataclasses.replace(s, exact=np.array([False, True, True])).best == 2
+
+
+def test_a_fit_that_only_gets_worse_is_ended():
+    looks = iter([3.0, 1.0, 2.0, 3.0])
+    watch = afresh.Overfit(lambda W, H: next(looks), 2.5)
+    state = [dataclasses.make_dataclass("S", ["n_iter", "W", "H"])(n, None, None) for n in (0, 1, 16, 17, 32, 64)]
+    for each in state:
+        watch(each)
+    with pytest.raises(StopIteration):
+        watch(dataclasses.replace(state[-1], n_iter=128))
+
+
+@pytest.mark.parametrize("options", [{}, {"loss": "kullback-leibler"}, {"holdout": "blocks"}, {"l2": 0.1}])
+def test_a_power_of_four_changes_nothing(options):
+    X, _, _ = planted(3, 30, 25, 2)
+    plain = select_rank(X, range(1, 4), n_folds=2, random_state=0, **options)
+    for power in (-480, 3, 260):
+        c = 4.0**power
+        more = {name: value * c if name == "l2" else value for name, value in options.items()}
+        s = select_rank(X * c, range(1, 4), n_folds=2, random_state=0, **more)
+        assert (s.best, s.lowest, s.not_tried) == (plain.best, plain.lowest, plain.not_tried)
+        ratio = s.moderate / plain.moderate
+        assert np.all(ratio == ratio[0, 0])
+        assert math.frexp(ratio[0, 0])[0] == 0.5
+        degree = 1 if options.get("loss") else 2
+        with np.errstate(over="ignore", under="ignore"):
+            for name in ("errors", "train_errors", "mean", "standard_error"):
+                expected = np.ldexp(getattr(plain, name), 2 * degree * power)
+                np.testing.assert_array_equal(getattr(s, name), expected)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-165, 1e160, 1e300])
+def test_the_rank_at_any_scale(scale):
+    X, _, _ = planted(3, 40, 30)
+    assert select_rank(X * scale, range(2, 5), n_folds=3, random_state=0).best == 3
 
 
 # ---- the folds ----------------------------------------------------------------------------------------------------

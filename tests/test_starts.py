@@ -276,7 +276,7 @@ def test_nndsvd_of_special_matrices_is_finite(init):
 def test_nndsvd_starts_below_random(init):
     X = blocks()
     by_svd = nmfcore.factorize(X, 3, init=init, random_state=0, tol=0, max_iter=0).objective
-    assert by_svd < nmfcore.factorize(X, 3, random_state=0, tol=0, max_iter=0).objective
+    assert by_svd < nmfcore.factorize(X, 3, init="random", random_state=0, tol=0, max_iter=0).objective
 
 
 @pytest.mark.parametrize("init", SVD)
@@ -433,34 +433,38 @@ def test_rough_singular_vectors_tell_nearly_as_much(shape):
         np.testing.assert_allclose(Q.T @ Q, np.eye(4), atol=1e-6)
 
 
-def test_hals_begins_with_the_rough_start_where_few_entries_are_not_zero():
+@pytest.mark.parametrize("options", [{}, {"solver": "mu"}, {"loss": "kullback-leibler"}], ids=["HALS", "MU", "KL"])
+def test_complete_data_begin_with_fast_singular_vectors(options):
     X = few()
     for kind in (sp.csr_array, np.asarray):
-        W, H = start(kind(X), 4, "auto")
-        expected = starts.start(read(sp.csr_array(X)).data, 4, "rough", np.random.RandomState(0), Team(1))
+        W, H = start(kind(X), 4, "auto", **options)
+        expected = starts.start(read(sp.csr_array(X)).data, 4, starts.FAST, np.random.RandomState(0), Team(1))
         np.testing.assert_allclose(W, expected[0], rtol=1e-6)
         np.testing.assert_allclose(H, expected[1].T, rtol=1e-6)
         assert W.min() > 0
         assert H.min() > 0
-        best, random = (np.linalg.norm(X - a @ b) for a, b in (start(X, 4, "nndsvda"), start(X, 4, "random")))
+        best, random = (np.linalg.norm(X - a @ b) for a, b in (start(X, 4, "nndsvdar"), start(X, 4, "random")))
         assert np.linalg.norm(X - W @ H) < 0.5 * (best + random)
-        assert start(kind(X), 4, "auto", dtype=np.float32)[0].dtype == np.float32
+        assert start(kind(X), 4, "auto", dtype=np.float32, **options)[0].dtype == np.float32
+        f = nmfcore.factorize(kind(X), 4, random_state=0, max_iter=0, tol=0, **options)
+        assert f.settings["init"] == "fast-nndsvdar"
 
 
 @pytest.mark.parametrize(
-    "options",
-    [{"solver": "mu"}, {"loss": "kullback-leibler"}, {"missing_values": "unstored"}, {"rank": 46}],
-    ids=["MU", "another loss", "missing entries", "more components than columns"],
+    "options", [{"missing_values": "unstored"}, {"rank": 46}], ids=["missing entries", "more components than columns"]
 )
 def test_others_begin_with_random_numbers(options):
     X, rank = sp.csr_array(few()), options.pop("rank", 4)
     assert same(start(X, rank, "auto", **options), start(X, rank, "random", **options))
+    f = nmfcore.factorize(X, rank, random_state=0, max_iter=0, tol=0, **options)
+    assert f.settings["init"] == "random"
 
 
 def test_a_factor_that_is_not_given_is_random_too():
     X = sp.csr_array(few())
     W, H = start(X, 4, "random")
     assert same(start(X, 4, "auto", H=H), (W, H))
+    assert nmfcore.factorize(X, 4, W=W, H=H, max_iter=0, tol=0).settings["init"] == "given"
 
 
 @pytest.mark.parametrize("rank", [1, 3, 9])

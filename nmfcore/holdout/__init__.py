@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from nmfcore import missing, validation
+from nmfcore._types import Array
 from nmfcore.holdout.blocks import Blocks, make_blocks
 from nmfcore.holdout.entries import Entries, make_entries
 from nmfcore.holdout.measure import LEAST_SHARE, Measure
@@ -51,8 +52,12 @@ def hold_out(
     n_folds: int,
     test: float | None,
     rng: np.random.Generator,
+    rescale: bool = False,
 ) -> Entries | Blocks:
     """Deal what counts of ``X`` into folds; ``factorize`` has accepted the arguments before.
+
+    With ``rescale``, the folds are of ``X / 4**folds.shift`` where the largest entry of X is far from 1: then no error
+    overflows or vanishes.
 
     Raises
     ------
@@ -60,19 +65,33 @@ def hold_out(
         If the share ``test`` is out of range, there are too few entries, or blocks of incomplete data are asked for.
     """
     matrix, observed, weight = read(X, missing.check_rule(missing_values), mask, weights, dtype)
+    matrix, shift = _moderate(matrix, observed) if rescale else (matrix, 0)
     complete = observed is None and weight is None
     sparse = isinstance(matrix, Compressed)
     if kind == "blocks" and not complete:
         raise ValueError("holdout='blocks' is for data that are complete and unweighted: choose holdout='entries'.")
     if kind == "blocks" or (kind == "auto" and complete and sparse):
-        return make_blocks(matrix, n_folds, _share(test, 0.25, 1.0, "holdout='blocks'"), rng)
+        return make_blocks(matrix, n_folds, _share(test, 0.25, 1.0, "holdout='blocks'"), rng, shift)
     if isinstance(matrix, Compressed):
         if complete:
             matrix = dense_rows(CSR(*matrix), 0, matrix.shape[0])
         elif observed is not None:
             matrix, weight = kept_entries(matrix, observed, weight)
     share = _share(test, min(0.1, 1.0 / n_folds), 1.0 / n_folds, f"{n_folds} disjoint folds")
-    return make_entries(matrix, None if isinstance(matrix, Compressed) else observed, weight, n_folds, share, rng)
+    where = None if isinstance(matrix, Compressed) else observed
+    return make_entries(matrix, where, weight, n_folds, share, rng, shift)
+
+
+def _moderate(X: Array | Compressed, observed: Array | None) -> tuple[Array | Compressed, int]:
+    """``X`` divided by ``4**shift``, and ``shift``; what is not observed is never looked at."""
+    values = X.values if isinstance(X, Compressed) else X
+    largest = float(np.max(values, where=True if observed is None else observed, initial=0.0))
+    shift = missing.moderate_shift(largest, 2.0, values.dtype)
+    if shift == 0:
+        return X, 0
+    with np.errstate(over="ignore", invalid="ignore"):  # of what is not observed
+        scaled = np.ldexp(values, -2 * shift)
+    return X._replace(values=scaled) if isinstance(X, Compressed) else scaled, shift
 
 
 def _share(test: float | None, default: float, most: float, what: str) -> float:

@@ -27,6 +27,7 @@ class Blocks:
     mean: float  # with them
     test: float
     kind: str = "blocks"
+    shift: int = 0  # the caller's X is X · 4**shift
 
     def training(self, fold: int) -> dict[str, Any]:
         """The part to fit, as arguments of :func:`nmfcore.factorize`."""
@@ -60,14 +61,14 @@ def windows(size: int, share: float, n_folds: int, rng: np.random.Generator) -> 
     return tuple(made)
 
 
-def make_blocks(X: Array | Compressed, n_folds: int, test: float, rng: np.random.Generator) -> Blocks:
+def make_blocks(X: Array | Compressed, n_folds: int, test: float, rng: np.random.Generator, shift: int = 0) -> Blocks:
     """Choose the rows and the columns to leave out in each fold; ``test`` is their share of the cells."""
     m, n = X.shape
     if min(m, n) < 2:
         raise ValueError(f"too few entries: of a {m} x {n} matrix no block can be held out; it takes 2 x 2 or more.")
     rows, columns = (windows(size, math.sqrt(test), n_folds, rng) for size in (m, n))
     values = X.values if isinstance(X, Compressed) else X.reshape(-1)
-    return Blocks(X, rows, columns, values, float(values.sum(dtype=np.float64)) / (m * n), test)
+    return Blocks(X, rows, columns, values, float(values.sum(dtype=np.float64)) / (m * n), test, shift=shift)
 
 
 def _turned(f: Factorization) -> Factorization:

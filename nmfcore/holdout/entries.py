@@ -57,6 +57,7 @@ class Entries:
     mean: float
     test: float
     kind: str = "entries"
+    shift: int = 0  # the caller's X is X · 4**shift
 
     def training(self, fold: int) -> dict[str, Any]:
         """The part to fit, as arguments of :func:`nmfcore.factorize`."""
@@ -101,13 +102,14 @@ class Entries:
         total, count = 0.0, 0.0
         for start in range(0, places.size, step):
             p = places[start : start + step]
-            rows, columns, x = self._at(p)
+            rows, columns, x = self.at(p)
             errors = measure(x, np.minimum(f.predict(rows, columns), largest))
             weights = np.ones(p.size) if self.weights is None else self.weights.reshape(-1)[p]
             total, count = total + float((weights * errors).sum()), count + float(weights.sum())
         return total / count
 
-    def _at(self, p: Array) -> tuple[Array, Array, Array]:
+    def at(self, p: Array) -> tuple[Array, Array, Array]:
+        """The rows, columns and values of entries."""
         if not isinstance(self.X, Compressed):
             return *np.divmod(p, self.X.shape[1]), self.X.reshape(-1)[p]
         rows = np.searchsorted(self.X.indptr, p, side="right") - 1
@@ -115,9 +117,16 @@ class Entries:
 
 
 def make_entries(
-    X: Array | Compressed, observed: Array | None, weights: Array | None, n_folds: int, test: float, rng: Any
+    X: Array | Compressed,
+    observed: Array | None,
+    weights: Array | None,
+    n_folds: int,
+    test: float,
+    rng: Any,
+    shift: int = 0,
+    may_be_empty: bool = False,
 ) -> Entries:
-    """Deal the entries that count into folds."""
+    """Deal the entries that count into folds; with ``may_be_empty``, some may come out without any."""
     m, n = X.shape
     if isinstance(X, Compressed):
         values, where = X.values, None
@@ -138,9 +147,10 @@ def make_entries(
         places, rows, columns, fold = places[stays], rows[stays], columns[stays], fold[stays]
     held_out = tuple(np.sort(places[fold == k]) for k in range(n_folds))
     for k, part in enumerate(held_out):
-        if not part.size:
+        if not part.size and not may_be_empty:
             raise ValueError(
                 f"too few entries: nothing can be held out in fold {k}, as every entry there is the last of its row "
                 "or column. Choose a larger test, fewer folds, or leave out rows and columns with one entry."
             )
-    return Entries(X, observed, weights, held_out, values, float(values.mean(dtype=np.float64)), test)
+    mean = float(values.mean(dtype=np.float64))
+    return Entries(X, observed, weights, held_out, values, mean, test, shift=shift)

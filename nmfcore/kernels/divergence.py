@@ -335,25 +335,29 @@ def products(
 
 @inlined_kernel
 def _tally_row(a: Array, p: Array, d: Array, l1: float, l2: float, r: int, tally: Array, at: int) -> None:
-    """Add ``ρ_t²`` of one row to ``tally[at + t]``, and ``min(p, d)_t²`` to ``tally[at + r + t]``."""
-    mass = 0.0
+    """Add to ``tally[at + t]`` by how much a step of coordinate t of one row promises to lower the objective.
+
+    That is ``ρ² / 2 B`` of :func:`nmfcore.stopping.divergence_residual`.
+    """
+    pulled, pushed = 0.0, 0.0
     for t in range(r):
-        mass += np.float64(a[t]) * (np.float64(d[t]) + l1 + l2 * np.float64(a[t]))
+        pulled += np.float64(a[t]) * (np.float64(d[t]) + l1 + l2 * np.float64(a[t]))
+        pushed += np.float64(a[t]) * np.float64(p[t])
     for t in range(r):
         pull, push = np.float64(d[t]) + l1 + l2 * np.float64(a[t]), np.float64(p[t])
-        share = np.float64(a[t]) * pull / mass if mass > 0.0 else 0.0
-        worst = pull - push if pull - push < pull * share else pull * share
-        tally[at + t] += worst * worst
-        both = pull if pull < push else push
-        tally[at + r + t] += both * both
+        if pull < push:
+            wrong = 1.0 - pull / push
+            # A row of zeros has no size yet: its first step promises more than any number.
+            tally[at + t] += 0.5 * pushed * wrong * wrong if pushed > 0.0 else np.inf
+        elif pull > 0.0 and pulled > 0.0:
+            share, wrong = np.float64(a[t]) * pull / pulled, (pull - push) / pull
+            wrong = wrong if wrong < share else share
+            tally[at + t] += 0.5 * pulled * wrong * wrong
 
 
 @kernel
 def tally_violations(A: Array, P: Array, D: Array, l1: float, ridge: Array, tally: Array) -> None:
-    """Add ``ρ_t²`` and ``min(p, d)_t²`` of some rows; ``D`` has a row for each, or one for all.
-
-    ``ρ``, ``p`` and ``d`` as in :func:`nmfcore.stopping.relative_kkt`.
-    """
+    """Add what steps of the coordinates of some rows promise to ``tally``; ``D`` has a row for each, or one for all."""
     rows, r = A.shape
     own = 1 if D.shape[0] == rows else 0
     own_ridge = 1 if ridge.size > 1 else 0
@@ -589,7 +593,7 @@ def newton_rows(
                 fit2 += _unseen(a2, d, seen)
                 slack = noise * (fit + have)
             if first_look:
-                tally[4 * r] += fit2
+                tally[2 * r] += fit2
                 _tally_row(a2, p2, d, l1, l2, r, tally, 0)
             # The floor bounds what an x > 0 is charged for x̂ = 0, and no gain in others may pay for that.
             if not modelling and not (fit2 <= fit + slack and lost2 <= lost):  # NaN neither
@@ -640,5 +644,5 @@ def newton_rows(
             modelling, trial = False, 0
         for t in range(r):
             out[i, t] = a[t]
-        tally[4 * r + 1] += fit
-        _tally_row(a, p, d, l1, l2, r, tally, 2 * r)
+        tally[2 * r + 1] += fit
+        _tally_row(a, p, d, l1, l2, r, tally, r)

@@ -183,8 +183,9 @@ def _slopes(
 
 
 @kernel
-def _rho(g: float, bound: float) -> float:
+def _rho(g: float, curvature: float, a: float) -> float:
     """The square of what is wrong with a coordinate; see :func:`nmfcore.stopping.kkt_residual`."""
+    bound = curvature * a if curvature > 0.0 or a == 0.0 else g  # where the curvature is 0, nothing bounds a step
     worst = g if g < bound else bound
     return worst * worst
 
@@ -290,7 +291,7 @@ def hals_rows(
                     pull = dtype(l1) + own[k] * a[t, k]
                     g[t, k] = pull - models[k, LANES, t]
                     slope = np.float64(pull - models[k, LANES + 1, t])
-                    tally[block + t] += _rho(slope, np.float64(h) * np.float64(a[t, k]))
+                    tally[block + t] += _rho(slope, np.float64(h), np.float64(a[t, k]))
             for s in range(width):
                 transpose_square(models, s, G)
             for sweep in range(sweeps):
@@ -326,7 +327,7 @@ def hals_rows(
                     x = out[i, block + t]
                     slope = dtype(l1) + own[k] * x - dtype(sums[0, t]) if r > LANES or sweeps == 0 else g[t, k]
                     h = diagonal[k, block + t] if sweeps > 0 else dtype(sums[1, t]) + own[k]
-                    rho = _rho(np.float64(slope), np.float64(h) * np.float64(x))
+                    rho = _rho(np.float64(slope), np.float64(h), np.float64(x))
                     tally[r + block + t] += rho
                     if sweeps == 0:
                         tally[block + t] += rho

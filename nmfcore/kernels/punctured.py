@@ -132,7 +132,8 @@ def violations(A: Array, C: Array, G: Array, gone: Array, l1: float, l2: float, 
             a, slope = np.float64(A[k, t]), np.float64(g[t])
             inner += a * (slope - np.float64(C[k, t]))
             slope += l1 + l2 * a
-            bound = (max(np.float64(G[t, t]) - gone[k, t], 0.0) + l2) * a
+            bend = max(np.float64(G[t, t]) - gone[k, t], 0.0) + l2
+            bound = bend * a if bend > 0.0 or a == 0.0 else slope  # where the curvature is 0, nothing bounds a step
             rho = slope if slope < bound else bound
             squares[t] += rho * rho
     return inner

@@ -5,23 +5,29 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol, Self
 
 import numpy as np
 
 from nmfcore import validation
 from nmfcore._types import Array
-from nmfcore.front_door import factorize
+from nmfcore.front_door import TOL, factorize
 from nmfcore.holdout import LEAST_SHARE, Measure
 from nmfcore.offsets import START_SHARE
+from nmfcore.rank.afresh import Overfit, other_start
 from nmfcore.rank.selection import RULES, RankSelection
 from nmfcore.result import Factorization
-from nmfcore.stopping import ConvergenceWarning
+from nmfcore.scale import Scale
+from nmfcore.stopping import EXACT, ConvergenceWarning, Status
+from nmfcore.undetermined import PredictionWarning
 
 # Times what a random start has. Coordinate descent forgets it in its first sweep; multiplicative updates, which have
 # the most to unlearn in the components that are there, end as low as from scratch with this, and 4 % higher with 1.
 LARGE = 3.0
+
+SMALL = 10**6  # entries: up to here each fit is also begun from scratch
 
 
 class Folds(Protocol):
@@ -42,6 +48,10 @@ class Folds(Protocol):
     @property
     def kind(self) -> str:
         """What is held out, in a word."""
+
+    @property
+    def shift(self) -> int:
+        """The caller's X is ``4**shift`` times the one that is fitted."""
 
     def training(self, fold: int) -> dict[str, Any]:
         """What is to be fitted, as arguments of :func:`nmfcore.factorize`."""
@@ -100,6 +110,7 @@ class Search:
         """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
+            warnings.simplefilter("ignore", PredictionWarning)  # the held-out error says it
             s = self._walk(path, self._nothing(path.folds, loss))
         if path.unconverged:
             warnings.warn(path.shortfall, ConvergenceWarning, stacklevel=3)
@@ -116,12 +127,10 @@ class Search:
         try:
             for k, rank in enumerate(self.ranks):
                 rows.append(path.step(rank, self.warm_start))
-                errors, train_errors = np.moveaxis(np.array(rows), 2, 0)
-                done, left = _read_only(np.array(self.ranks[: k + 1])), self.ranks[k + 1 :]
-                s = RankSelection(done, _read_only(errors), _read_only(train_errors), s.rule, left, s.settings)
+                s = path.selection(rows, self.ranks, s.rule, s.settings)
                 if self.callback is not None:
                     self.callback(s)
-                if self.patience is not None and k - int(np.argmin(s.mean)) >= self.patience:
+                if self.patience is not None and (s.is_exact(k) or k - s.lowest_place >= self.patience):
                     break
         except StopIteration:
             pass
@@ -140,27 +149,79 @@ class Path:
         positive = folds.values[folds.values > 0]
         smallest = float(positive.min()) if positive.size else 0.0
         self.measure = Measure(beta, min(LEAST_SHARE * folds.mean, smallest))
+        self.scale = Scale(folds.shift, 0, beta)
         self.folds, self.rngs, self.fit, self.n_threads = folds, rngs, fit, n_threads
         self.fits: list[Factorization | None] = [None] * len(rngs)
         self.n_fits, self.unconverged, self.largest_kkt, self.tol = 0, 0, 0.0, 0.0
+        self.least = np.full(len(rngs), math.inf)  # the held-out errors of the best rank so far
+        self.small = folds.values.size <= SMALL
+        self._size = _mean_power(folds, beta)
 
     def step(self, rank: int, warm_start: bool) -> Array:
-        """The held-out and the training error of each fold (n_folds, 2)."""
-        errors = np.empty((len(self.rngs), 2))
+        """Of each fold: the held-out and the training error, and the share that is not resolved (n_folds, 3)."""
+        errors = np.empty((len(self.rngs), 3))
         for fold, rng in enumerate(self.rngs):
-            before = self.fits[fold]
-            start: dict[str, Any] = {} if before is None else _grown(before, rank, self.folds.mean, rng)
-            asked = self.fit | self.folds.training(fold) | start
-            f = factorize(rank=rank, random_state=rng, n_threads=self.n_threads, **asked)
+            f = self._fit(rank, fold, rng)
             self._note(f)
             self.fits[fold] = f if warm_start else None
             errors[fold, 0] = self.folds.error(fold, f, self.measure, self.n_threads)
             errors[fold, 1] = self.folds.training_error(fold, f, self.measure)
+            errors[fold, 2] = _unresolved(f)
+        if errors[:, 0].mean() < self.least.mean():
+            self.least = errors[:, 0].copy()
         return errors
+
+    def _fit(self, rank: int, fold: int, rng: np.random.Generator) -> Factorization:
+        asked = {"random_state": rng, "n_threads": self.n_threads} | self.fit | self.folds.training(fold)
+        before = self.fits[fold]
+        if before is None:
+            return factorize(rank=rank, **asked)
+        start = _grown(before, rank, self.folds.mean, rng)
+        if asked["tol"] == 0.0:  # iterations are counted, not judged: so many, of one fit
+            return factorize(rank=rank, **(asked | start))
+        watch = partial(self._watch, before, fold)
+        f = factorize(rank=rank, callback=watch(), **(asked | start))
+        return other_start(f, rank, asked, watch) if self.small else f
+
+    def _watch(self, f: Factorization, fold: int) -> Overfit | None:
+        """Ends a fit that only gets worse at what was held out; None where it takes a fit to find that out."""
+        if self.folds.kind != "entries":
+            return None
+
+        def error(W: Array, H: Array) -> float:
+            return self.folds.error(fold, replace(f, W=W, H=H), self.measure, self.n_threads)
+
+        return Overfit(error, self.least[fold])
+
+    def selection(
+        self, rows: list[Array], ranks: tuple[int, ...], rule: str, settings: dict[str, Any]
+    ) -> RankSelection:
+        """What the ``rows`` of :meth:`step` say of the first of ``ranks``."""
+        errors, train_errors, unresolved = np.moveaxis(np.array(rows), 2, 0)
+        done, left = np.array(ranks[: len(rows)]), ranks[len(rows) :]
+        exact = np.all(train_errors <= self._exact, axis=1)
+        return RankSelection(
+            _read_only(done),
+            _read_only(self.scale.errors(errors)),
+            _read_only(self.scale.errors(train_errors)),
+            rule,
+            left,
+            settings,
+            self.scale,
+            moderate=_read_only(errors),
+            unresolved=_read_only(unresolved),
+            exact=_read_only(exact),
+        )
+
+    @property
+    def _exact(self) -> float:
+        """The training error below which a fit counts as exact: twice the residual at which one ends as such."""
+        share = 2.0 * EXACT * max(self.tol, TOL)
+        return (1.0 if self.measure.beta == 2.0 else 0.5) * share**2 * self._size
 
     def _note(self, f: Factorization) -> None:
         self.n_fits, self.tol = self.n_fits + 1, f.settings["tol"]
-        if not f.converged and self.tol > 0:
+        if not f.converged and f.status is not Status.CALLBACK and self.tol > 0:
             self.unconverged, self.largest_kkt = self.unconverged + 1, max(self.largest_kkt, f.kkt)
 
     @property
@@ -170,6 +231,20 @@ class Path:
             f"{self.unconverged} of {self.n_fits} fits ended with a KKT residual above tol={self.tol:g}, the largest "
             f"{self.largest_kkt:.2g}. Held-out errors seldom depend on it; to be sure, raise max_iter or tol."
         )
+
+
+def _unresolved(f: Factorization) -> float:
+    """The share of its objective that a fit may still have before it: what the last half of its iterations took."""
+    falls = f.history.objective
+    fell, now = float(falls[len(falls) // 2] - f.objective), f.objective
+    return min(1.0, fell / now) if fell > 0.0 and now > 0.0 else 0.0
+
+
+def _mean_power(folds: Folds, beta: float) -> float:
+    """The mean of ``x**beta`` over the entries of a matrix to fit, without zeros."""
+    x = folds.values[folds.values > 0].astype(np.float64)
+    total = float(x.sum())
+    return float((x**beta).sum()) / total * folds.mean if total > 0.0 else 0.0
 
 
 def generators(random_state: object, number: int) -> list[np.random.Generator]:

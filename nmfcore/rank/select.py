@@ -6,12 +6,15 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
+
 from nmfcore import validation
 from nmfcore.front_door import MAX_ITER, TOL, factorize
 from nmfcore.holdout import HOLDOUTS, hold_out
 from nmfcore.rank.path import Path, Search, generators
 from nmfcore.rank.selection import RankSelection
-from nmfcore.solvers import Solver
+from nmfcore.scale import Scale
+from nmfcore.solvers import Penalty, Solver
 from nmfcore.stopping import ConvergenceWarning
 
 
@@ -67,13 +70,15 @@ def select_rank(
         a complete sparse X, which so stays sparse, and else entries. (``"entries"`` of a complete sparse X makes it
         dense.)
     patience : int, optional
-        End when the mean held-out error has not fallen below its lowest for so many ranks. None: try all.
+        End when the mean held-out error has not fallen below its lowest for so many ranks, or when the fits of a rank
+        are exact. None: try all.
     rule : {"one-standard-error", "paired", "best"}
         ``"best"``: choose the rank of the lowest mean error. ``"one-standard-error"``: the smallest rank whose mean
         error exceeds the lowest by no more than the standard error of the lowest (Breiman et al. 1984). ``"paired"``:
-        by no more than the standard error of the difference, which leaves out what all ranks find hard in a fold.
+        by no more than the standard error of the difference, which leaves out what all ranks find hard in a fold. By
+        every rule, errors that the fits do not resolve are equal, and the smallest rank among equals wins.
     warm_start : bool
-        False: every fit starts from scratch, as ``init`` says.
+        False: every fit starts from scratch, as ``init`` says, and runs to its end.
     random_state : int, RandomState, Generator, SeedSequence, optional
         What the folds and the starts are drawn from. The result has the same bits for any ``n_threads``.
     callback : callable, optional
@@ -111,8 +116,16 @@ def select_rank(
     than the largest entry of X: what is left of a row or column may say next to nothing of a component, and its part in
     the row is then anything. That is a sign that ``l2`` is wanted, for this choice as for the fit to incomplete data.
 
-    A path from rank to rank costs less than fits from scratch, and may stay in a worse local minimum: fit the rank that
-    was chosen afresh, from several starts.
+    A fit resolves its error to the share that the last half of its iterations took from its objective. Where the fits
+    of a rank leave 1e-8 of X or so (float64), nothing is left to explain, and no larger rank is chosen.
+
+    A path from rank to rank may stay in a poor local minimum, and the ranks on it then look worse than they are. So up
+    to a million entries, fits are also begun from scratch, and the lower one counts (not with ``tol=0``, where
+    iterations are counted). Larger data are fitted once a rank and fold. Fit the rank that was chosen afresh, from
+    several starts.
+
+    A fit to entries ends early when the error on those held out rises in two looks in a row, the second twice as many
+    iterations on, to above that of the best rank so far: it then only fits noise.
 
     References
     ----------
@@ -136,6 +149,11 @@ def select_rank(
     validation.one_of(holdout, "holdout", HOLDOUTS)
     mask_rng, *fold_rngs = generators(random_state, 1 + search.n_folds)
     loss, beta = validation.beta(loss)
+    if isinstance(l2, str):
+        raise ValueError(
+            f"l2={l2!r} is for one fit: ranks are compared under one penalty. Pass a number, such as the l2 and "
+            "l2_scaling in the settings of factorize(X, rank, l2='auto') at a rank of about the right size."
+        )
     which: dict[str, Any] = {"missing_values": missing_values, "mask": mask, "weights": weights}
     fit: dict[str, Any] = {"solver": solver, "loss": loss, "l1": l1, "l2": l2, "l2_scaling": l2_scaling}
     fit |= {"offsets": offsets, "tol": tol, "max_iter": max_iter, "dtype": dtype}
@@ -143,6 +161,16 @@ def select_rank(
         warnings.simplefilter("ignore", ConvergenceWarning)
         # The front door judges the arguments, and what it says of X is said of the X that came.
         factorize(X, 1, init="random", random_state=0, n_threads=n_threads, **which, **(fit | {"max_iter": 0}))
+    penalties = validation.factor_pair(l1, "l1"), validation.factor_pair(l2, "l2")
     which["dtype"] = validation.float_dtype(dtype)
-    folds = hold_out(X, kind=holdout, n_folds=search.n_folds, test=test, rng=mask_rng, **which)
+    folds = hold_out(X, kind=holdout, n_folds=search.n_folds, test=test, rng=mask_rng, rescale=True, **which)
+    scale = Scale(folds.shift, 0, beta)
+    fit["l1"], fit["l2"] = zip(*(_inside(scale, l1, l2) for l1, l2 in zip(*penalties, strict=True)), strict=True)
     return search.along(Path(folds, fold_rngs, fit | {"init": init}, beta, n_threads), loss)
+
+
+def _inside(scale: Scale, l1: float, l2: float) -> tuple[float, float]:
+    """The penalties of a factor where X is divided by ``scale``; at most what float64 holds."""
+    penalty = scale.penalty(Penalty(l1, l2))
+    most = float(np.finfo(np.float64).max)
+    return min(penalty.l1, most), min(penalty.l2, most)

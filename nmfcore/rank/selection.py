@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nmfcore._types import Array
+from nmfcore.scale import Scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,6 +45,14 @@ class RankSelection:
     settings : dict
         ``loss``, ``holdout``, ``test`` (of a fold, the share of all entries that count), ``n_folds``, ``patience``,
         ``warm_start``.
+    scale : Scale
+        What lies between ``moderate`` and ``errors``.
+    moderate : ndarray (n_ranks, n_folds), optional
+        The held-out errors where X has a moderate scale. The choice is made by these, as ``errors`` may overflow.
+    unresolved : ndarray (n_ranks, n_folds), optional
+        The share of its objective that a fit may still fall by: what the last half of its iterations took.
+    exact : ndarray of bool (n_ranks,), optional
+        Whether the fits of all folds are exact: nothing is left for more components to explain.
     """
 
     ranks: Array
@@ -52,34 +61,66 @@ class RankSelection:
     rule: str
     not_tried: tuple[int, ...]
     settings: dict[str, Any]
+    scale: Scale = field(default=Scale(), repr=False)
+    moderate: Array | None = field(default=None, repr=False)
+    unresolved: Array | None = None
+    exact: Array | None = None
 
     @cached_property
     def mean(self) -> Array:
         """The mean over the folds of ``errors`` (n_ranks,)."""
-        return np.asarray(self.errors.mean(axis=1))
+        return self.scale.errors(self._mean)
 
     @cached_property
     def standard_error(self) -> Array:
         """That of ``mean``: the standard deviation over the folds, over the square root of their number (n_ranks,)."""
-        return _standard_error(self.errors)
+        return self.scale.errors(_standard_error(self._errors))
 
     @cached_property
     def lowest(self) -> int:
-        """The rank whose mean held-out error is the lowest."""
-        return int(self.ranks[np.argmin(self.mean)])
+        """The rank whose mean held-out error is the lowest, of those up to the first that is exact."""
+        return int(self.ranks[self.lowest_place])
+
+    @cached_property
+    def lowest_place(self) -> int:
+        """The place of ``lowest`` in ``ranks``."""
+        last = self.ranks.size if self.exact is None or not self.exact.any() else int(np.argmax(self.exact)) + 1
+        return int(np.argmin(self._mean[:last]))
 
     @cached_property
     def allowance(self) -> Array:
-        """By how much the mean error of each rank may exceed the lowest for the rule to let it pass (n_ranks,)."""
-        k = int(np.argmin(self.mean))
-        if self.rule == "one-standard-error":
-            return np.full(self.mean.size, self.standard_error[k])
-        return _standard_error(self.errors - self.errors[k]) if self.rule == "paired" else np.zeros(self.mean.size)
+        """By how much the mean error of each rank may exceed the lowest for the rule to let it pass (n_ranks,).
+
+        It is at least what the fits of the rank leave unresolved.
+        """
+        return self.scale.errors(self._allowance)
 
     @cached_property
     def best(self) -> int:
         """The rank chosen: the smallest whose mean held-out error the rule lets pass."""
-        return int(self.ranks[np.argmax(self.mean <= self.mean.min() + self.allowance)])
+        return int(self.ranks[np.argmax(self._mean <= self._mean[self.lowest_place] + self._allowance)])
+
+    @cached_property
+    def _errors(self) -> Array:
+        """Where X has a moderate scale, so that none is inf or 0 for being out of range."""
+        return self.errors if self.moderate is None else self.moderate
+
+    @cached_property
+    def _mean(self) -> Array:
+        return np.asarray(self._errors.mean(axis=1))
+
+    @cached_property
+    def _allowance(self) -> Array:
+        k, size = self.lowest_place, self._mean.size
+        unresolved = np.zeros(size)
+        if self.unresolved is not None:
+            unresolved = (self.unresolved * self._errors).mean(axis=1)
+        by_rule = np.zeros(size)
+        if self.rule == "one-standard-error":
+            by_rule = np.full(size, _standard_error(self._errors)[k])
+        elif self.rule == "paired":
+            by_rule = _standard_error(self._errors - self._errors[k])
+        return np.maximum(by_rule, unresolved)
 
     @property
     def measure(self) -> str:
@@ -97,11 +138,17 @@ class RankSelection:
             why = f"the smallest within one standard error{paired} of the lowest held-out error (rank {self.lowest})"
         if self.best == self.ranks[0] > 1:
             why += "; it is the first that was tried, so lower ones may be as good"
+        if self.is_exact(self.lowest_place):
+            why += "; the fits are exact, so more components cannot explain more"
         if self.not_tried:
             return f"{why}; not tried: {', '.join(map(str, self.not_tried))}"
-        if self.lowest == self.ranks[-1] and len(self.ranks) > 1:
+        if self.lowest == self.ranks[-1] and len(self.ranks) > 1 and not self.is_exact(self.lowest_place):
             return f"{why}; the error was still falling at the last rank, so higher ones may be better"
         return why
+
+    def is_exact(self, place: int) -> bool:
+        """Whether the rank at this place explains all there is, in every fold."""
+        return self.exact is not None and bool(self.exact[place])
 
     def __repr__(self) -> str:
         return f"RankSelection: rank {self.best}, {self.reason}\n{self.table()}"

@@ -91,6 +91,7 @@ class Posed:
     ratings: Ratings
     entries: Entries
     mean: float = LEVEL
+    shift: int = 0
 
     @property
     def values(self) -> Array:

@@ -87,7 +87,8 @@ class Step:
     equations : Equations
         What the step was made with.
     before : ndarray
-        Sums over the rows of the violation of the KKT conditions, by the factor given, as the loss has them.
+        How the factor given violates the KKT conditions, summed over the rows of each column: ``ρ²``, or for other
+        losses ``ρ² / 2 B``.
     after : ndarray or None
         The same by the factor returned; None where that would take another pass.
     value : float
@@ -153,7 +154,7 @@ class DivergenceSolver(Solver, Protocol):
     def descend(
         self, equations: Any, rows: Rows, A: Array, penalty: Penalty, sweeps: int, out: Array, tally: Array
     ) -> None:
-        """Move the rows ``A`` (b, r) into ``out``, and add to ``tally`` (4 r + 2,); with no sweeps only report."""
+        """Move the rows ``A`` (b, r) into ``out``, and add to ``tally`` (2 r + 2,); with no sweeps only report."""
 
 
 def check_flag(name: str, value: object, allowed: str = "True or False") -> None:

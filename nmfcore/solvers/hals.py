@@ -187,7 +187,10 @@ def _sweep_rows(
                     g[t] += a[s] * Gi[s, t]
         for t in range(r):
             slope = np.float64(g[t])
-            bound = np.float64(Gi[t, t] + l2) * np.float64(a[t])
+            bend = np.float64(Gi[t, t] + l2)
+            bound = (
+                bend * np.float64(a[t]) if bend > 0.0 or a[t] == zero else slope
+            )  # where B = 0, nothing bounds a step
             rho = slope if slope < bound else bound
             tally[t] += rho * rho
             tally[2 * r + 1] += np.float64(a[t]) * (slope - l1 - l2 * np.float64(a[t]) - np.float64(c[t]))
@@ -215,7 +218,10 @@ def _sweep_rows(
                 break
         for t in range(r):
             slope = np.float64(g[t])
-            bound = np.float64(Gi[t, t] + l2) * np.float64(a[t])
+            bend = np.float64(Gi[t, t] + l2)
+            bound = (
+                bend * np.float64(a[t]) if bend > 0.0 or a[t] == zero else slope
+            )  # where B = 0, nothing bounds a step
             rho = slope if slope < bound else bound
             tally[r + t] += rho * rho
 
@@ -306,7 +312,7 @@ def _add_squares(
     squares, inner, bend = 0.0, 0.0, np.float64(curvature)
     for k in range(width):
         x, slope = np.float64(a[k]), np.float64(g[k])
-        bound = bend * x
+        bound = bend * x if bend > 0.0 or x == 0.0 else slope  # where B = 0, nothing bounds a step
         rho = slope if slope < bound else bound
         squares += rho * rho
         inner += x * (slope - l1 - l2 * x)

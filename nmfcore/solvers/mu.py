@@ -100,11 +100,11 @@ class MU:
         e, r = equations, A.shape[1]
         P, own = np.empty(A.shape), np.empty((0 if len(e.D) else len(A), r))
         factor = A.astype(e.B.dtype, copy=False)
-        tally[4 * r] += divergence.products(*rows, e.B, e.Bt, factor, e.D, e.beta, e.floor, P, own)
+        tally[2 * r] += divergence.products(*rows, e.B, e.Bt, factor, e.D, e.beta, e.floor, P, own)
         D = e.D if len(e.D) else own
         divergence.tally_violations(A, P, D, penalty.l1, penalty.ridge, tally)
         _multiply(A, P, D, e.beta, penalty.l1, penalty.ridge, out, tally)
-        tally[2 * r : 4 * r] = np.nan  # not known without another pass
+        tally[r : 2 * r] = np.nan  # not known without another pass
 
     def update(self, A: Array, C: Array, G: Array, penalty: Penalty, sweeps: int, out: Array, tally: Array) -> None:
         """Multiply every row of ``A`` (b, r), given ``C`` (b, r) and ``G`` (1 or b, r, r), into ``out``."""
@@ -151,9 +151,11 @@ def _multiply_rows(
             old, new = np.float64(A[i, t]), np.float64(a[t])
             slope, end = np.float64(before[t]) - np.float64(c[t]), np.float64(after[t]) - np.float64(c[t])
             bend = np.float64(Gi[t, t] + l2)
-            rho = slope if slope < bend * old else bend * old
+            bound = bend * old if bend > 0.0 or old == 0.0 else slope  # where B = 0, nothing bounds a step
+            rho = slope if slope < bound else bound
             tally[t] += rho * rho
-            rho = end if end < bend * new else bend * new
+            bound = bend * new if bend > 0.0 or new == 0.0 else end
+            rho = end if end < bound else bound
             tally[r + t] += rho * rho
             tally[2 * r] -= 0.5 * (new - old) * (slope + end)  # exact for a quadratic
             tally[2 * r + 1] += old * (slope - l1 - l2 * old - np.float64(c[t]))
@@ -198,5 +200,5 @@ def _multiply(A: Array, P: Array, D: Array, beta: float, l1: float, ridge: Array
             least = np.float64(FLOOR * drive / pull) if pull > 0.0 else np.float64(0.0)
             least = least if least < a else a
             out[i, t] = new if new > least else least
-    tally[4 * r] += value
-    tally[4 * r + 1] = tally[4 * r]  # the update never raises it
+    tally[2 * r] += value
+    tally[2 * r + 1] = tally[2 * r]  # the update never raises it

@@ -279,12 +279,13 @@ pd.DataFrame(
 # $$
 # \rho_{it} = \begin{cases} |G_{it}| & G_{it} < 0 \\ \min(G_{it},\, B_{it} W_{it}) & G_{it} \ge 0 \end{cases}
 # \qquad\text{and}\qquad
-# \texttt{kkt} = \max\left( \frac{\lVert \rho_W \rVert}{\lVert X \rVert \lVert H \rVert},\,
-#                           \frac{\lVert \rho_H \rVert}{\lVert X \rVert \lVert W \rVert} \right),
+# \texttt{kkt} = \max\left( \frac{\lVert \rho_W \rVert}{\lVert X - WH \rVert \lVert H \rVert},\,
+#                           \frac{\lVert \rho_H \rVert}{\lVert X - WH \rVert \lVert W \rVert} \right),
 # $$
 #
-# the columns of $W$ and rows of $H$ being balanced to equal norms first. A KKT residual of 0 certifies a stationary
-# point: no single entry can be moved, staying $\ge 0$, so that the objective falls. It does not certify that
+# the columns of $W$ and rows of $H$ being balanced to equal norms first. KKT stands for Karush, Kuhn and Tucker, whose
+# conditions a minimum meets. The residual is relative to $X - WH$: to what is left to explain. A value of 0 certifies a
+# stationary point: no single entry can be moved, staying $\ge 0$, so that the objective falls. It does not certify that
 # there is no lower point elsewhere, which is the next question. On the way the residual may rise (MU, near iteration
 # 20); the objective never does.
 #
@@ -292,7 +293,7 @@ pd.DataFrame(
 
 # %%
 print(f"the engine, after 5 iterations:  {rated.history.kkt[5]:.12f}")
-W5, H5 = nmfcore.factorize(X, 2, random_state=42, solver=textbook, tol=0, max_iter=5)
+W5, H5 = nmfcore.factorize(X, 2, init="random", random_state=42, solver=textbook, tol=0, max_iter=5)
 print(f"nmfcore.reference.kkt, the same: {nmfcore.reference.kkt(X, W5, H5):.12f}")
 
 # %% [markdown]
@@ -303,10 +304,13 @@ print(f"nmfcore.reference.kkt, the same: {nmfcore.reference.kkt(X, W5, H5):.12f}
 
 # %%
 def seeds(**settings):
-    with warnings.catch_warnings():  # a fit that runs out of iterations shows in the table below
+    with warnings.catch_warnings():  # a fit that runs out of iterations shows in the table below,
         warnings.simplefilter("ignore", nmfcore.ConvergenceWarning)
+        warnings.simplefilter("ignore", nmfcore.PredictionWarning)  # and what no l2 leaves open further below
         return [
-            nmfcore.factorize(X, 2, random_state=s, solver=textbook, tol=1e-8, max_iter=20_000, **settings)
+            nmfcore.factorize(
+                X, 2, init="random", random_state=s, solver=textbook, tol=1e-8, max_iter=20_000, **settings
+            )
             for s in range(30)
         ]
 
@@ -466,10 +470,12 @@ for user, movie in ((1, 1), (3, 1), (4, 0)):
 X1 = X.copy()
 X1[0, 2] = 1
 cells = np.nonzero(X1 == 0)
-fits1 = [
-    nmfcore.factorize(X1, 2, missing_values=0, random_state=s, solver=textbook, tol=1e-6, max_iter=2000)
-    for s in range(6)
-]
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", nmfcore.PredictionWarning)  # which would tell
+    fits1 = [
+        nmfcore.factorize(X1, 2, missing_values=0, random_state=s, solver=textbook, tol=1e-4, max_iter=20_000)
+        for s in range(6)
+    ]
 pd.DataFrame(
     [[f.objective, f"{f.kkt:.0e}", *f.predict(*cells)] for f in fits1],
     columns=["objective", "kkt", *(f"{users[a]} {movies[b]}" for a, b in zip(*cells, strict=True))],
@@ -484,7 +490,7 @@ pd.DataFrame(
 
 # %%
 def fit(rank, mask, zeros_are_ratings):
-    settings = {"random_state": 0, "solver": textbook, "tol": 1e-6, "max_iter": 100_000}
+    settings = {"random_state": 0, "init": "random", "solver": textbook, "tol": 1e-4, "max_iter": 100_000}
     if zeros_are_ratings:
         return nmfcore.factorize(np.where(mask, X, 0), rank, **settings)
     return nmfcore.factorize(X, rank, mask=mask, l2=0.1, **settings)
