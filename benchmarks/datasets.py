@@ -10,11 +10,14 @@ import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy.io
+import scipy.io.wavfile
+import scipy.signal
 import scipy.sparse
 
 HERE = Path(__file__).parents[1]
@@ -31,20 +34,6 @@ class Case:
 
 def folder() -> Path:
     return Path(os.environ.get("NMFCORE_DATA") or HERE / ".." / "shared" / "data")
-
-
-def cases() -> list[Case]:
-    """All cases, small first."""
-    return [
-        Case("digits", 16, digits),
-        Case("golub-all-aml", 5, golub),
-        Case("planted-dense", 20, planted_dense),
-        Case("olivetti-faces", 40, olivetti),
-        Case("indian-pines", 20, indian_pines),
-        Case("reuters21578", 20, reuters),
-        Case("newsgroups20", 20, newsgroups),
-        Case("kmnist-test", 50, kmnist),
-    ]
 
 
 def planted_dense(m: int = 2000, n: int = 1000, rank: int = 20, noise: float = 0.1, seed: int = 0) -> Any:
@@ -188,3 +177,111 @@ def planted_words(m: int = 6000, n: int = 20_000, rank: int = 20, length: int = 
     order = np.array([rng.permutation(n) for _ in range(rank)])
     words = order[topic, np.minimum(place, n - 1)]
     return scipy.sparse.csr_array(scipy.sparse.coo_array((np.ones(words.size), (document, words)), shape=(m, n)))
+
+
+# ---- what the defaults are judged by, and what they were chosen by --------------------------------------------------
+
+
+def reported() -> list[Case]:
+    """The sets by which defaults are reported, small first."""
+    return [
+        Case("iris", 3, bundled("load_iris")),
+        Case("wine", 3, bundled("load_wine")),
+        Case("breast-cancer", 5, bundled("load_breast_cancer")),
+        Case("signatures", 4, signatures),
+        Case("signatures-3", 3, signatures),
+        Case("mary", 8, partial(spectrogram, "Mary.wav")),
+        Case("piano", 8, partial(spectrogram, "Piano.wav")),
+        Case("digits", 16, digits),
+        Case("golub-all-aml", 5, golub),
+        Case("swimmer", 17, swimmer),
+        Case("cbcl-faces", 49, cbcl),
+        Case("olivetti-faces", 40, olivetti),
+        Case("indian-pines", 20, indian_pines),
+        Case("kmnist-test", 50, kmnist),
+        Case("reuters21578", 20, reuters),
+        Case("newsgroups20", 20, newsgroups),
+    ]
+
+
+def planted() -> list[Case]:
+    """The sets by which the constants of the stopping rule and the default start were chosen."""
+    return [
+        Case("smooth", 6, smooth_mixture),
+        Case("smooth-noisy", 4, partial(smooth_mixture, rank=6, noise=0.2, seed=1)),
+        Case("gamma-counts", 5, gamma_counts),
+        Case("gamma-low-rank", 4, partial(gamma_counts, noise="none")),
+        Case("units", 5, units),
+        Case("log-normal", 6, log_normal),
+        Case("hyperspectral", 5, hyperspectral),
+        Case("planted-dense", 20, partial(planted_dense, 1000, 500)),
+    ]
+
+
+def bundled(name: str) -> Callable[[], Any]:
+    """A set that scikit-learn brings."""
+
+    def load() -> Any:
+        import sklearn.datasets
+
+        return getattr(sklearn.datasets, name)().data
+
+    return load
+
+
+def signatures() -> Any:
+    lines = (folder() / "signatures" / "catalogue.txt").read_text().splitlines()[1:]
+    return np.array([[float(x) for x in line.split("\t")[1:]] for line in lines])
+
+
+def spectrogram(name: str) -> Any:
+    """The magnitudes of the short-time Fourier transform of a recording."""
+    rate, sound = scipy.io.wavfile.read(folder() / "audio" / name)
+    return np.abs(scipy.signal.stft(sound / 32768.0, rate, nperseg=1024)[2])
+
+
+def swimmer() -> Any:
+    return np.ascontiguousarray(scipy.io.loadmat(folder() / "swimmer" / "swim.mat")["X"].astype(float))
+
+
+def cbcl() -> Any:
+    return np.ascontiguousarray(scipy.io.loadmat(folder() / "cbcl-faces" / "CBCL_Face.mat")["M"].astype(float))
+
+
+def smooth_mixture(m: int = 300, n: int = 400, rank: int = 6, noise: float = 1e-3, seed: int = 0) -> Any:
+    """Mixtures of bell-shaped spectra, as in chromatography."""
+    rng = np.random.default_rng(seed)
+    at = np.linspace(0, 1, n)
+    H = np.array([np.exp(-(((at - c) / w) ** 2)) for c, w in zip(rng.random(rank), 0.03 + 0.1 * rng.random(rank))])  # noqa: B905
+    X = rng.gamma(0.7, size=(m, rank)) @ H
+    return np.abs(X + noise * X.mean() * rng.normal(size=X.shape))
+
+
+def gamma_counts(m: int = 200, n: int = 100, rank: int = 5, noise: str = "poisson", seed: int = 0) -> Any:
+    """Factors from a gamma distribution, and Poisson counts of their product, or the product itself."""
+    rng = np.random.default_rng(seed)
+    X = 3.0 * rng.gamma(1.0, size=(m, rank)) @ rng.gamma(1.0, size=(rank, n))
+    return rng.poisson(X).astype(float) if noise == "poisson" else X
+
+
+def units(m: int = 400, n: int = 20, rank: int = 5, seed: int = 0) -> Any:
+    """Columns in units that differ by up to 1e6."""
+    rng = np.random.default_rng(seed)
+    X = rng.gamma(2.0, size=(m, rank)) @ rng.gamma(0.6, size=(rank, n))
+    return X * np.exp(0.1 * rng.normal(size=X.shape)) * 10.0 ** rng.integers(-3, 4, size=n)
+
+
+def log_normal(m: int = 500, n: int = 60, seed: int = 0) -> Any:
+    """Expression levels: the logarithm has low rank."""
+    rng = np.random.default_rng(seed)
+    return np.exp(0.5 * rng.normal(size=(m, 4)) @ rng.normal(size=(4, n)) + 0.3 * rng.normal(size=(m, n)))
+
+
+def hyperspectral(n_pixels: int = 5000, n_bands: int = 150, rank: int = 5, seed: int = 0) -> Any:
+    """Pixels that mix a few smooth spectra, and noise."""
+    rng = np.random.default_rng(seed)
+    at = np.linspace(0, 1, n_bands)
+    waves = (0.3 + 0.2 * np.sin(2 * np.pi * (3 * rng.random() * at + rng.random())) for _ in range(rank))
+    spectra = np.array([wave + 0.2 * np.exp(-(((at - rng.random()) / 0.05) ** 2)) for wave in waves])
+    X = rng.dirichlet(np.full(rank, 0.4), n_pixels) @ spectra
+    return np.maximum(X + 0.005 * rng.normal(size=X.shape), 0)
