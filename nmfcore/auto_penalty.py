@@ -98,7 +98,7 @@ def fit(X: object, rank: int, asked: dict[str, Any]) -> Factorization:
     if problem.unit > 0.0:
         search = _Search(problem, rank, asked, began)
         l2, start, init = search.run()
-        if search.beside_means > WORSE:
+        if search.beside_means > WORSE and search.finished:
             warnings.warn(_of_means(search.beside_means, rank, asked["offsets"]), PredictionWarning, stacklevel=3)
     f = _final(problem, rank, asked | start | {"l2": l2}, began)
     settings = f.settings | {"missing_values": asked["missing_values"], "max_time": asked["max_time"], "l2_auto": True}
@@ -258,6 +258,7 @@ class _Search:
         given = asked["W"] is not None or asked["H"] is not None or isinstance(asked["init"], Factorization)
         self.begins = _given(problem, asked)
         self.walks = not given  # factors that the caller gave are where every fit begins
+        self.finished = True  # whether no fit of the search was cut off, so that its errors can be judged
         self.beside_means = 0.0  # the best held-out error, as so many times that of the means of the columns
 
     def run(self) -> tuple[float, dict[str, Any], str | None]:
@@ -270,6 +271,7 @@ class _Search:
             pairs = zip(self.folds, path, strict=True)
             fits = [self._fit(self._part(fold), penalties[-1], start) for fold, start in pairs]
             init = init or fits[0].settings["init"]
+            self.finished = self.finished and all(f.converged for f in fits) and self.asked["tol"] <= ROUGHLY * TOL
             sums, sizes = self._errors(fits)
             errors.append(float(sums.sum() / sizes.sum()))
             if errors[-1] <= min(errors):

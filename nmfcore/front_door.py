@@ -29,7 +29,7 @@ from nmfcore.single import begun_in_single, pays, possible
 from nmfcore.solve import Estimate, Plan, Run, solve
 from nmfcore.solvers import HALS, MU, Penalty, Solver
 from nmfcore.solvers.base import check_flag
-from nmfcore.stopping import HALF, ConvergenceWarning, Status, Stop
+from nmfcore.stopping import HALF, LAST, ConvergenceWarning, Status, Stop
 from nmfcore.transform import solve_rows
 from nmfcore.undetermined import PredictionWarning
 
@@ -136,9 +136,11 @@ def factorize(
         or column of H without an observed entry is 0, given or made: nothing is known of it (as in ``f.transform``).
         A component of a size that the arithmetic cannot square is brought nearer to that of X.
     tol : float
-        Stop when the KKT residual (see :func:`nmfcore.stopping.kkt_residual`) is at most this, and the objective fell
-        by at most ``0.1 tol`` of itself in the last iteration and ``10 tol`` in the last half of them. At the start,
-        where nothing has fallen yet, the KKT residual alone decides.
+        Stop when the KKT residual is at most this (see :func:`nmfcore.stopping.kkt_residual`; of other losses than
+        Frobenius, :func:`nmfcore.stopping.divergence_residual`) and the objective hardly falls any more: by at most
+        ``0.1 tol`` of itself in the last iteration, and by at most ``10 tol`` in the last half of all iterations. At
+        the start, where nothing has fallen yet, the KKT residual alone decides. A fit that leaves less than
+        ``1e-3 tol`` of ``‖X‖`` is exact, and its falls do not count.
     max_iter : int
         Stop after so many iterations. 0 only makes and assesses the start.
     max_time : float, optional
@@ -323,10 +325,13 @@ def _shortfall(f: Factorization, stop: Stop) -> str:
     """What kept a fit from converging: its residual, or an objective that still fell."""
     if f.kkt > stop.tol:
         return f"the KKT residual is {f.kkt:.2g} after {f.n_iter} iterations, above tol={stop.tol:g}."
-    before, now = float(f.history.objective[f.n_iter // 2]), f.objective
+    fallen = f.history.objective[: f.n_iter] / f.objective  # as many times as high as now
+    half = f.n_iter // 2
+    since, allowed = (half, HALF) if fallen[half] > 1.0 + HALF * stop.tol else (f.n_iter - 1, LAST)
     return (
-        f"the KKT residual is {f.kkt:.2g} after {f.n_iter} iterations, but the objective still falls: half of them ago "
-        f"it was {before / now:.4g} times as high, where tol={stop.tol:g} allows {1.0 + HALF * stop.tol:.4g}."
+        f"the KKT residual is {f.kkt:.2g} after {f.n_iter} iterations, but the objective still falls: at iteration "
+        f"{since} it was {fallen[since]:.5g} times as high, where tol={stop.tol:g} allows "
+        f"{1.0 + allowed * stop.tol:.5g}."
     )
 
 

@@ -357,6 +357,19 @@ def test_components_that_a_row_does_not_see(penalty):
         assert np.isfinite(f.kkt)
 
 
+@pytest.mark.filterwarnings("ignore::nmfcore.PredictionWarning")
+@pytest.mark.parametrize("storage", ["dense", "csr", "mask"])
+@pytest.mark.parametrize("decades", [3, 4, 8])
+def test_entries_of_very_different_size_never_raise_the_objective(decades, storage):
+    """Entries far above what a row makes of them bring components in, which may cost others more than it gains."""
+    for seed in range(4):
+        X = 10.0 ** np.random.default_rng(seed).uniform(-decades, decades, (20, 15))
+        given = {"mask": np.random.default_rng(seed).random(X.shape) < 0.8} if storage == "mask" else {}
+        A = sp.csr_array(X) if storage == "csr" else X
+        h = fit(A, 14, loss=KL, max_iter=60, tol=0, random_state=0, **given).history.objective
+        assert (np.diff(h) <= 1e-12 * h[:-1]).all()
+
+
 @pytest.mark.parametrize("storage", ["dense", "csr", "mask"])
 @pytest.mark.parametrize("solver", ["hals", "mu"])
 def test_rows_of_zeros_in_the_factors(solver, storage):

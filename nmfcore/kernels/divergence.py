@@ -564,7 +564,7 @@ def newton_rows(
     x, w, y = np.empty(LINES, B.dtype), np.empty(LINES, B.dtype), np.empty(LINES, B.dtype)
     u, h = np.empty(LINES, B.dtype), np.empty(LINES, B.dtype)
     G, g, inverse = _room(B, width), np.zeros(width, B.dtype), np.empty(width, B.dtype)
-    a, a2 = np.zeros(width, B.dtype), np.zeros(width, B.dtype)
+    a, a2, before = np.zeros(width, B.dtype), np.zeros(width, B.dtype), np.zeros(width, B.dtype)
     p, p2, d = np.zeros(width), np.zeros(width), np.zeros(width)
     dtype = B.dtype.type
     noise = 1e-6 if B.itemsize == 4 else 1e-15
@@ -580,6 +580,7 @@ def newton_rows(
         # Look at a point (one call of _survey: every further one would be compiled once more), decide on the next.
         fit, lost, have, turn, trial = 0.0, 0, 0.0, 0, 0
         first_look, modelling, revived, multiply = True, True, False, False
+        may_revive, risen_from, lost_from = True, np.inf, 0
         for t in range(r):
             a[t] = a2[t] = A[i, t]
         while True:
@@ -598,6 +599,11 @@ def newton_rows(
             # The floor bounds what an x > 0 is charged for x̂ = 0, and no gain in others may pay for that.
             if not modelling and not (fit2 <= fit + slack and lost2 <= lost):  # NaN neither
                 trial += 1
+                if trial == HALVINGS and fit > risen_from and lost >= lost_from:
+                    for t in range(r):
+                        a2[t] = before[t]
+                    may_revive, risen_from, modelling = False, np.inf, True
+                    continue
                 if trial == HALVINGS:
                     break
                 for t in range(r):
@@ -612,15 +618,24 @@ def newton_rows(
             fit, lost = fit2, lost2
             if rounds == 0:
                 break
+            if not modelling and fit > risen_from + slack and lost >= lost_from:
+                # To bring components in has cost more than the step behind it gained: once more, without them.
+                for t in range(r):
+                    a2[t] = before[t]
+                may_revive, risen_from, modelling = False, np.inf, True
+                continue
             if not modelling:
                 turn += 1
+                risen_from = np.inf
                 if turn == rounds or _wrong(a, p, d, l1, l2) <= tolerance:
                     break
                 modelling = True
                 continue
             # An entry x > 0 that no component of the row reaches pulls beyond measure: bring those in that reach it.
-            if not revived and _revive(values, weights, begin, end, a, p, d, l1, l2, a2):
-                first_look, revived = False, True
+            if may_revive and not revived and _revive(values, weights, begin, end, a, p, d, l1, l2, a2):
+                for t in range(r):
+                    before[t] = a[t]
+                first_look, revived, risen_from, lost_from = False, True, fit, lost
                 continue
             first_look = revived = False
             have, want = 0.0, 0.0
