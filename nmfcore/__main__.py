@@ -133,7 +133,7 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, metavar="N", help="seed of the split and of the start (default: 0)")
     reading.add_to(parser)
     add("--max-iter", type=int, metavar="N", help="most iterations (default: 300)")
-    add("--tol", type=float, metavar="X", help="stop at this KKT residual (default: 0.02)")
+    add("--tol", type=float, metavar="X", help="stop at this KKT residual (default: 0.0125)")
 
 
 def _add_recommend(parser: argparse.ArgumentParser) -> None:

@@ -71,7 +71,7 @@ def add_to(commands: Any) -> None:
         "--tol",
         type=float,
         metavar="X",
-        help="stop a fit at this KKT residual (default: 0.02; with another --loss 0.001)",
+        help="stop a fit at this KKT residual (default: 0.0125; with another --loss 0.001)",
     )
     add("--plot", metavar="IMAGE", help="draw the errors into this file (.png, .svg, .pdf); needs matplotlib")
 
