@@ -1,13 +1,18 @@
 r"""``l2="auto"``: the penalty that predicts held-out entries best.
 
-Some of the observed entries are held out, and penalties tried on the others, from large to small. Each fit begins
-where that of the penalty before ended, so all of them together cost a few fits; components that a larger penalty had
-made vanish begin again as small random numbers. When a smaller penalty no longer predicts better, the search ends, and
-all observed entries are fitted with the best one: from where its own fit ended and from fresh starts, until it shows
-which has the lowest objective; that fit goes on to the end. (Of two minima under one penalty, one may predict several
-times worse, and neither coming from a larger penalty nor a fresh start always finds the better.)
+A tenth of the observed entries is held out, several times over (3 to 10 folds), and penalties are tried on the others,
+from large to small. Each fit begins where that of the penalty before ended; components that a larger penalty had made
+vanish begin again as small random numbers. The search ends when smaller penalties no longer predict better.
 
-Entries are held out a tenth at a time, never the last of a row or column, several times over.
+All observed entries are then fitted with the best penalty, from where its fits of the folds ended and from fresh
+starts. These fits may end in several minima, of which one may predict several times worse than another. The start is
+kept whose minimum predicts held-out entries best, and the fit from there goes on to the end.
+
+**Folds.** Each has its share of the large entries, and never the last of a row or column. Everything that is computed
+from the data, as the scale of a column, is computed anew from what a fold does not hold out: in a column whose one
+large entry is missing, that entry is large beside the others, and only so does a fold tell what it costs to shrink it.
+Where few large entries make most of the squares, there are more folds: :attr:`_Problem.effective` counts entries as
+:math:`(Σ x^2)^2 / Σ x^4`. Errors are divided by the root mean square of the positive entries of their column.
 
 **Column means.** Where there is little to learn, as of rows with two entries, every fit may predict worse than the
 means of the columns: a penalty draws predictions towards 0, and not towards these. That is said by a warning.
@@ -42,6 +47,7 @@ import dataclasses
 import math
 import time
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -50,7 +56,7 @@ from nmfcore import missing, validation
 from nmfcore._types import Array
 from nmfcore.front_door import factorize
 from nmfcore.holdout.entries import Entries, make_entries
-from nmfcore.holdout.measure import Measure
+from nmfcore.holdout.measure import AT_ONCE
 from nmfcore.holdout.reading import kept_entries, read
 from nmfcore.holdout.sparse import CSR
 from nmfcore.result import Factorization
@@ -71,6 +77,7 @@ LEAST_FOLDS, MOST_FOLDS = 3, 10
 TOL = 3e-3  # of the fits of the search, or that of the caller if it is larger
 MAX_ITER = 500  # of these fits
 ROUGHLY = 10.0  # times that, the tolerance of the fits that tell which start is best
+SAME = 1e-3  # of the objective: fits that differ by less end in the same minimum
 WORSE = 1.1  # times as wrong as the means of columns is worth a warning
 GONE = 1e-3  # of the largest component: smaller ones begin again, with
 SEED = 0.1  # times the numbers of a random start
@@ -140,13 +147,21 @@ class _Problem:
     weights: Array | None
     column_scale: tuple[int, ...] | None  # X = Y · 4**column_scale; None where X = Y
     unit: float  # the root mean square of Y; 0 where there is nothing to choose a penalty by
+    sizes: Array  # (n,) what errors in the columns of X are measured by
+    effective: float  # how many entries of one size would tell as much of a mean square
 
     @classmethod
     def of(cls, X: object, which: dict[str, Any], asked: dict[str, Any]) -> _Problem:
         """Of what the caller passed in, and the front door accepted."""
         rule = missing.check_rule(which["missing_values"])
         dtype = validation.float_dtype(asked["dtype"])
-        matrix, observed, weights = read(X, rule, which["mask"], which["weights"], dtype)
+        return cls.scaled(*read(X, rule, which["mask"], which["weights"], dtype), one_unit=asked["offsets"])
+
+    @classmethod
+    def scaled(
+        cls, matrix: Array | Compressed, observed: Array | None, weights: Array | None, one_unit: bool
+    ) -> _Problem:
+        """Of what :func:`nmfcore.holdout.reading.read` returns; ``one_unit`` leaves the columns as they are."""
         if isinstance(matrix, Compressed):
             complete = observed is None
             if observed is not None:
@@ -158,20 +173,26 @@ class _Problem:
             complete = observed is None or bool(observed.all())
             where = np.ones(matrix.shape, bool) if observed is None else observed
             values, columns = matrix[where], np.nonzero(where)[1]
+        n = matrix.shape[1]
         if complete:
-            return cls(matrix, observed, weights, None, 0.0)
-        k = np.zeros(matrix.shape[1], np.int64)
-        if not asked["offsets"]:
-            k = column_exponents(values, columns, matrix.shape[1])
+            return cls(matrix, observed, weights, None, 0.0, np.ones(n), 0.0)
+        k = np.zeros(n, np.int64) if one_unit else column_exponents(values, columns, n)
         unit = _root_mean_square(np.ldexp(values.astype(np.float64), -2 * k[columns]))
+        sizes = np.full(n, unit)
+        if not one_unit:
+            mantissas, exponents, known = _column_sizes(values, columns, n)
+            sizes = np.where(known, np.ldexp(mantissas, exponents), np.ldexp(unit, 2 * k))
+        sizes[sizes == 0.0] = 1.0  # of columns of zeros
+        squares = (values / sizes[columns]) ** 2
+        effective = float(squares.sum() ** 2 / max(np.square(squares).sum(), np.finfo(float).tiny))
         if not k.any():
-            return cls(matrix, observed, weights, None, unit)
+            return cls(matrix, observed, weights, None, unit, sizes, effective)
         if isinstance(matrix, Compressed):
             Y: Array | Compressed = matrix._replace(values=np.ldexp(values, -2 * k[columns]))
         else:
             with np.errstate(over="ignore", under="ignore", invalid="ignore"):  # of what is missing
                 Y = np.ldexp(matrix, -2 * k)
-        return cls(Y, observed, weights, tuple(k.tolist()), unit)
+        return cls(Y, observed, weights, tuple(k.tolist()), unit, sizes, effective)
 
     def folds(self, rng: np.random.Generator) -> Entries:
         """Entries to hold out, none of them the last of its row or column."""
@@ -180,8 +201,8 @@ class _Problem:
         else:
             n_entries = self.Y.size if self.observed is None else int(self.observed.sum())
         share = max(SHARE, 1.0 / n_entries)
-        n_folds = min(max(math.ceil(ENOUGH / (share * n_entries)), LEAST_FOLDS), MOST_FOLDS, n_entries)
-        return make_entries(self.Y, self.observed, self.weights, n_folds, share, rng, may_be_empty=True)
+        n_folds = min(max(math.ceil(ENOUGH / (share * self.effective)), LEAST_FOLDS), MOST_FOLDS, n_entries)
+        return make_entries(self.Y, self.observed, self.weights, n_folds, share, rng, may_be_empty=True, by_size=True)
 
     def whole(self) -> dict[str, Any]:
         """All of it, as arguments of :func:`nmfcore.factorize`."""
@@ -217,23 +238,28 @@ def column_exponents(values: Array, columns: Array, n: int) -> Array:
     n : int
         How many columns there are.
     """
-    largest = np.zeros(n)
-    np.maximum.at(largest, columns, values)
-    exponent = np.frexp(largest)[1]  # squares of what is divided by that neither over- nor underflow
-    shares = np.ldexp(values.astype(np.float64), -exponent[columns])
-    squares, counts = np.bincount(columns, shares**2, n), np.bincount(columns, values > 0, n)
-    known = squares > 0
+    mantissas, power, known = _column_sizes(values, columns, n)
     k = np.zeros(n, np.int64)
     if not known.any():
         return k
-    mantissa, more = np.frexp(np.sqrt(squares[known] / counts[known]))
-    power = more + exponent[known]
+    mantissa, power = mantissas[known], power[known]
     digits, fours = mantissa * 2.0 ** (power % 2), power // 2  # size = digits · 4**fours, digits in [1/2, 2)
     ascending = np.unique(digits)
     gaps = np.append(ascending[1:], 4.0 * ascending[0]) / ascending
     fours += digits > ascending[np.argmax(gaps)]
     k[known] = fours - fours.max()
     return k
+
+
+def _column_sizes(values: Array, columns: Array, n: int) -> tuple[Array, Array, Array]:
+    """The root mean square of the positive entries of each column as m · 2**e, and which columns have any."""
+    largest = np.zeros(n)
+    np.maximum.at(largest, columns, values)
+    exponent = np.frexp(largest)[1]  # squares of what is divided by that neither over- nor underflow
+    shares = np.ldexp(values.astype(np.float64), -exponent[columns])
+    squares, counts = np.bincount(columns, shares**2, n), np.bincount(columns, values > 0, n)
+    mantissas, more = np.frexp(np.sqrt(squares / np.maximum(counts, 1)))
+    return mantissas, more + exponent, squares > 0
 
 
 class _Search:
@@ -256,71 +282,89 @@ class _Search:
         # Half of the time is for the fit to all entries.
         self.limit = math.inf if asked["max_time"] is None else asked["max_time"] / 2.0
         given = asked["W"] is not None or asked["H"] is not None or isinstance(asked["init"], Factorization)
-        self.begins = _given(problem, asked)
         self.walks = not given  # factors that the caller gave are where every fit begins
         self.finished = True  # whether no fit of the search was cut off, so that its errors can be judged
         self.beside_means = 0.0  # the best held-out error, as so many times that of the means of the columns
 
     def run(self) -> tuple[float, dict[str, Any], str | None]:
         """The best penalty, from where to fit all entries with it, and how the first fit began."""
-        errors, best, init = list[float](), dict[str, Any](), None
+        errors, init = list[float](), None
         path = [dict[str, Any]() for _ in self.folds]
-        penalties = list[float]()
+        best = path
         while LARGEST * STEP ** len(errors) >= 0.99 * SMALLEST:
-            penalties.append(LARGEST * STEP ** len(errors) * self.problem.unit)
-            pairs = zip(self.folds, path, strict=True)
-            fits = [self._fit(self._part(fold), penalties[-1], start) for fold, start in pairs]
+            share, wrong, fits = LARGEST * STEP ** len(errors), 0.0, list[Factorization]()
+            for fold, start in zip(self.folds, path, strict=True):
+                part = self._part(fold)
+                f = self._fit(part, share, start)
+                wrong += self._error(fold, part, _by(f, part))
+                fits.append(f)
             init = init or fits[0].settings["init"]
             self.finished = self.finished and all(f.converged for f in fits) and self.asked["tol"] <= ROUGHLY * TOL
-            sums, sizes = self._errors(fits)
-            errors.append(float(sums.sum() / sizes.sum()))
-            if errors[-1] <= min(errors):
-                # About the objective of each on all entries: the paths may have led to different minima.
-                f = fits[int(np.argmin([f.objective + 0.5 * error for f, error in zip(fits, sums, strict=True)]))]
-                best = {"W": f.W, "H": f.H, "init": "auto"}
-            if len(errors) - 1 - int(np.argmin(errors)) >= PATIENCE or self._late() or errors[-1] == 0.0:
+            errors.append(wrong)
+            if wrong <= min(errors):
+                best = [{"W": f.W, "H": self._part(k).outward(f.H)} for k, f in zip(self.folds, fits, strict=True)]
+            if len(errors) - 1 - int(np.argmin(errors)) >= PATIENCE or self._late() or wrong == 0.0:
                 break
             path = [self._next(f) if self.walks else {} for f in fits]
-        of_means = sum(self._error_of_means(fold) for fold in self.folds) / sizes.sum()
+        of_means = sum(self._error_of_means(fold) for fold in self.folds)
         self.beside_means = math.sqrt(min(errors) / of_means) if of_means > 0.0 else 0.0
-        l2 = penalties[int(np.argmin(errors))]
-        return (l2, self._lowest(l2, best), init) if self.walks else (l2, {}, None)
+        share = LARGEST * STEP ** int(np.argmin(errors))
+        return share * self.problem.unit, self._start(share, best) if self.walks else {}, init
 
-    def _lowest(self, l2: float, start: dict[str, Any]) -> dict[str, Any]:
-        """Where the fit to all entries begins: of that start and fresh ones, what leads to the lowest objective."""
-        starts = [start, {}]
+    def _start(self, share: float, starts: list[dict[str, Any]]) -> dict[str, Any]:
+        """Where the fit to all entries begins: of those starts and fresh ones, what leads to the best predictions.
+
+        Fits to all entries end in several minima. Each is judged as the penalty was: by fits to what the folds do not
+        hold out, which begin there.
+        """
+        starts = [start | {"init": "auto"} for start in starts[:LEAST_FOLDS]] + [{}]
         if self.asked["init"] == "auto" and self.rank <= min(self.problem.Y.shape):
             starts.append({"init": FAST})
         roughly = {"tol": ROUGHLY * self.asked["tol"]}
-        fits = [self._fit(self.problem.whole(), l2, start | roughly) for start in starts]
-        f = min(fits, key=lambda f: f.objective)
+        ends = list[Factorization]()
+        for start in starts:
+            f = self._fit(self.problem, share, start | roughly)
+            if all(abs(f.objective - other.objective) > SAME * f.objective for other in ends):
+                ends.append(f)
+        errors = np.zeros(len(ends))
+        for fold in self.folds if len(ends) > 1 else ():
+            part = self._part(fold)
+            for k, f in enumerate(ends):
+                begin = {"W": f.W, "H": part.inward(f.H), "init": "auto"}
+                errors[k] += self._error(fold, part, _by(self._fit(part, share, begin | roughly), part))
+        f = ends[int(np.argmin(errors))]
         return {"W": f.W, "H": self.problem.outward(f.H), "init": "auto"}
 
-    def _part(self, fold: int) -> dict[str, Any]:
-        """What is not held out in a fold, as arguments of :func:`nmfcore.factorize`."""
-        return {"missing_values": None, "mask": None, "weights": None} | self.entries.training(fold)
+    def _part(self, fold: int) -> _Problem:
+        """What is not held out in a fold, read as if there were nothing else."""
+        kept, Y, weights = self.entries.kept(fold), self.problem.Y, self.problem.weights
+        return _Problem.scaled(Y, kept, weights, self.asked["offsets"])
 
-    def _fit(self, part: dict[str, Any], l2: float, start: dict[str, Any]) -> Factorization:
+    def _fit(self, problem: _Problem, share: float, start: dict[str, Any]) -> Factorization:
         left = None if math.isinf(self.limit) else max(0.0, self.limit - (time.perf_counter() - self.began))
+        asked = self.asked | {"l2": share * problem.unit, "max_time": left}
+        if not self.walks:
+            asked |= _given(problem, _given(self.problem, self.asked))
         try:
             with _Quiet():
-                return factorize(
-                    rank=self.rank, **self.asked | self.begins | part | start | {"l2": l2, "max_time": left}
-                )
+                return factorize(rank=self.rank, **asked | problem.whole() | start)
         except KeyboardInterrupt as interrupt:
             interrupt.factorization = None  # type: ignore[attr-defined]
             raise
 
-    def _errors(self, fits: list[Factorization]) -> tuple[Array, Array]:
-        """The squared error on what was held out in each fold, summed, and how many entries (or what weight) it has."""
-        held_out = [self.entries.held_out[fold] for fold in self.folds]
-        weights = self.entries.weights
-        sizes = np.array([p.size if weights is None else weights.reshape(-1)[p].sum() for p in held_out], np.float64)
-        pairs, measure = zip(held_out, fits, strict=True), Measure(2.0, 0.0)
-        return sizes * [self.entries.mean_error(p, f, measure, math.inf) for p, f in pairs], sizes
+    def _error(self, fold: int, part: _Problem, predict: Callable[[Array, Array], Array]) -> float:
+        """The squared error on what a fold held out, in units of the columns of the others, summed."""
+        total, held_out = 0.0, self.entries.held_out[fold]
+        for start in range(0, held_out.size, max(1, AT_ONCE // self.rank)):
+            places = held_out[start : start + max(1, AT_ONCE // self.rank)]
+            rows, columns, x = self.entries.at(places)
+            squares = ((x - predict(rows, columns)) / part.sizes[columns]) ** 2
+            weights = self.entries.weights
+            total += float((squares if weights is None else squares * weights.reshape(-1)[places]).sum())
+        return total
 
     def _error_of_means(self, fold: int) -> float:
-        """The squared error on what was held out, summed, where the mean of the others of its column predicts it."""
+        """That of predicting each by the mean of the others of its column."""
         Y, kept, weights = self.problem.Y, self.entries.kept(fold), self.entries.weights
         _, of_columns = self.entries.counts(fold)
         if isinstance(Y, Compressed):
@@ -330,10 +374,7 @@ class _Search:
         values, columns, weights_kept = parts
         totals = np.bincount(columns, values if weights_kept is None else values * weights_kept, Y.shape[1])
         means = totals / np.maximum(of_columns, np.finfo(float).tiny)
-        places = self.entries.held_out[fold]
-        _, columns, x = self.entries.at(places)
-        squares = (x - means[columns]) ** 2
-        return float((squares if weights is None else squares * weights.reshape(-1)[places]).sum())
+        return self._error(fold, self._part(fold), lambda rows, columns: means[columns])
 
     def _late(self) -> bool:
         return time.perf_counter() - self.began >= self.limit
@@ -348,6 +389,12 @@ class _Search:
         W[:, gone] = np.abs(scale * self.rng.standard_normal((W.shape[0], gone.size)))
         H[gone] = np.abs(scale * self.rng.standard_normal((gone.size, H.shape[1])))
         return {"W": W, "H": H, "init": "auto"}
+
+
+def _by(f: Factorization, part: _Problem) -> Callable[[Array, Array], Array]:
+    """The predictions of a fit of a part, in the unit of all."""
+    scale = np.ones(f.H.shape[1]) if part.column_scale is None else np.ldexp(1.0, 2 * np.array(part.column_scale))
+    return lambda rows, columns: f.predict(rows, columns) * scale[columns]
 
 
 def _given(problem: _Problem, asked: dict[str, Any]) -> dict[str, Any]:

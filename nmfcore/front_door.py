@@ -114,9 +114,9 @@ def factorize(
     l1, l2 : float or pair of float
         Penalties; a pair is for (W, H). Penalise both or neither: W can shrink at the expense of H.
         ``l2="auto"`` chooses the penalty that predicts observed entries best which are held out for that, with
-        ``l2_scaling="count"`` and the Frobenius loss. It costs a few fits more. Columns are brought to one scale by
-        powers of four first, so their units do not matter, and the objective is that of the scaled columns (see
-        :mod:`nmfcore.auto_penalty`). ``f.settings["l2"]`` is what was chosen; 0 where no entry is missing.
+        ``l2_scaling="count"`` and the Frobenius loss. It takes as long as 5 to 40 plain fits. Columns are brought to
+        one scale by powers of four first, so their units do not matter, and the objective is that of the scaled columns
+        (see :mod:`nmfcore.auto_penalty`). ``f.settings["l2"]`` is what was chosen; 0 where no entry is missing.
     l2_scaling : None or "count"
         With ``"count"``, ``l2`` counts once for every entry (its weight, if it has one) of the row of W or column of H:
         ``½·l2·(Σ_i n_i ‖w_i‖² + Σ_j n_j ‖h_j‖²)``, as in ALS-WR, so that one setting suits rows with few entries

@@ -12,8 +12,9 @@ from sklearn.datasets import load_digits, load_iris
 
 import nmfcore
 from nmfcore import ConvergenceWarning, PredictionWarning, factorize
-from nmfcore.auto_penalty import column_exponents
+from nmfcore.auto_penalty import _Problem, column_exponents
 from nmfcore.data import Dense
+from nmfcore.holdout.entries import deal_by_size
 from nmfcore.kernels import undetermined as kernels
 from nmfcore.undetermined import find
 
@@ -329,3 +330,50 @@ def test_errors(options: dict[str, Any], message: str) -> None:
 def test_choosing_a_rank_takes_a_number() -> None:
     with pytest.raises(ValueError, match="l2='auto' is for one fit"):
         nmfcore.select_rank(np.ones((5, 5)), [1, 2], l2="auto")  # type: ignore[arg-type]
+
+
+# ---- folds --------------------------------------------------------------------------------------------------
+
+
+def test_every_fold_has_its_share_of_the_large_entries() -> None:
+    values = np.random.default_rng(0).pareto(1.0, 1007)
+    folds = deal_by_size(values, 10, 0.1, np.random.default_rng(1))
+    assert folds.shape == (10, 100)
+    assert np.unique(folds).size == 1000
+    largest = np.argsort(values)[-50:]
+    assert (np.isin(folds, largest).sum(axis=1) == 5).all()
+    assert deal_by_size(values[:3], 3, 1 / 3, np.random.default_rng(1)).shape == (3, 1)
+
+
+def test_few_large_entries_make_more_folds() -> None:
+    rng = np.random.default_rng(0)
+    n_folds = []
+    for X in (1.0 + rng.random((200, 100)), rng.pareto(1.2, (200, 100))):
+        problem = _Problem.scaled(X, rng.random(X.shape) < 0.9, None, one_unit=False)
+        n_folds.append(len(problem.folds(rng).held_out))
+    assert n_folds == [3, 10]
+
+
+def test_a_fold_is_read_as_if_there_were_nothing_else() -> None:
+    X, observed = planted(12, 40, 6)
+    X[3, 2], observed[3, 2] = 1e4, True  # the only entry that makes column 2 a large one
+    problem = _Problem.scaled(X, observed, None, one_unit=False)
+    without = observed.copy()
+    without[3, 2] = False
+    part = _Problem.scaled(problem.Y, without, None, one_unit=False)
+    assert part.sizes[2] * 4.0 ** problem.column_scale[2] == pytest.approx(
+        np.sqrt((X[:, 2][without[:, 2]] ** 2).sum() / (X[:, 2][without[:, 2]] > 0).sum())
+    )
+    assert part.sizes[2] < 0.1 * problem.sizes[2]
+
+
+def test_spectra_are_predicted_as_well_as_by_a_grid() -> None:
+    """Few large entries, of which some are missing: folds that ignored that chose penalties that shrink too much."""
+    rng = np.random.default_rng(0)
+    at = np.arange(120)
+    lines = [sum(np.exp(-(((at - f * h) / 1.2) ** 2)) / h for h in range(1, 6)) for f in (11, 17, 23)]
+    X = rng.gamma(0.3, size=(80, 3)) @ np.array(lines) + 1e-4 * rng.random((80, 120))
+    observed = rng.random(X.shape) < 0.6
+    k = column_exponents(X[observed], np.nonzero(observed)[1], X.shape[1])
+    f = factorize(X, 3, mask=observed, l2="auto", random_state=0)
+    assert error(f, X, ~observed, 4.0**k) <= 1.1 * best_of_grid(X / 4.0**k, observed, 3)

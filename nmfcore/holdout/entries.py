@@ -25,6 +25,20 @@ def deal(n_entries: int, n_folds: int, test: float, rng: np.random.Generator) ->
     return rng.choice(n_entries, size=(n_folds, size), replace=False)
 
 
+def deal_by_size(values: Array, n_folds: int, test: float, rng: np.random.Generator) -> Array:
+    """Disjoint random sets (n_folds, size) of positions in ``values``, each with its share of the large entries.
+
+    The entries are sorted and cut into groups of ``1 / test`` neighbours; each fold takes a random one of each group.
+    Where a few large entries make most of a squared error, folds dealt without regard to size differ by chance alone
+    (stratified sampling; Cochran, "Sampling techniques", 1977, chapter 5).
+    """
+    size = max(int(1.0 / test * (1 + 1e-12)), 1)
+    order = np.argsort(values, kind="stable")
+    groups = order[values.size % size :].reshape(-1, size)  # what is left over is the smallest
+    picks = rng.permuted(np.tile(np.arange(size), (groups.shape[0], 1)), axis=1)[:, :n_folds]
+    return np.ascontiguousarray(np.take_along_axis(groups, picks, axis=1).T)
+
+
 def spare_the_last(line: Array, fold: Array, n_entries: Array, n_folds: int) -> Array:
     """Which held-out entries may stay so: of a line whose entries are all in one fold, the first is given back.
 
@@ -125,6 +139,7 @@ def make_entries(
     rng: Any,
     shift: int = 0,
     may_be_empty: bool = False,
+    by_size: bool = False,
 ) -> Entries:
     """Deal the entries that count into folds; with ``may_be_empty``, some may come out without any."""
     m, n = X.shape
@@ -133,9 +148,9 @@ def make_entries(
     else:
         values = X.reshape(-1) if observed is None else X[observed]
         where = None if observed is None else np.flatnonzero(observed)
-    places = deal(values.size, n_folds, test, rng)
-    fold = np.repeat(np.arange(n_folds), places.shape[1])
-    places = places.reshape(-1) if where is None else where[places.reshape(-1)]
+    dealt = deal_by_size(values, n_folds, test, rng) if by_size else deal(values.size, n_folds, test, rng)
+    fold = np.repeat(np.arange(n_folds), dealt.shape[1])
+    places = dealt.reshape(-1) if where is None else where[dealt.reshape(-1)]
     if isinstance(X, Compressed):
         rows, columns = np.searchsorted(X.indptr, places, side="right") - 1, X.indices[places]
         totals = np.diff(X.indptr), np.bincount(X.indices, minlength=n)
