@@ -80,6 +80,18 @@ def assemble(users: Ids, items: Ids, key: Keys, values: Values, duplicates: Dupl
     return compress(key, data, users.size, items.size)
 
 
+def assemble_timed(
+    users: Ids, items: Ids, key: Keys, values: Values, times: NDArray[np.int64] | None, duplicates: Duplicates
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.int64] | None]:
+    """As :func:`assemble`, with the time of each rating; of those of duplicates, the last."""
+    if times is None:
+        return *assemble(users, items, key, values, duplicates), None
+    order = np.argsort(key, kind="stable")
+    key, values, times = key[order], values[order], times[order]
+    last = np.append(key[1:] != key[:-1], True)
+    return *assemble(users, items, key, values, duplicates), times[last]
+
+
 def check_duplicates(duplicates: str) -> None:
     """Raise if that is no way to settle duplicates."""
     if duplicates not in ("error", "last", "mean"):

@@ -44,6 +44,33 @@ def select_columns(table: Any, names: tuple[Any, ...]) -> list[Any]:
     return [table[name] for name in chosen]
 
 
+def select_time(table: Any, name: Any) -> Any:
+    """Return the column of times, or raise with the columns that are there."""
+    there = _column_names(table)
+    if there.count(name) != 1:
+        _refuse(there, f"the table has {'no column' if name not in there else 'more than one column'} {name!r} (time=)")
+    return table[name]
+
+
+def times_of(column: Any) -> NDArray[np.int64]:
+    """Return times as integers: whole numbers as they are, dates in seconds since 1970."""
+    array = np.asarray(plain_column(column, "time"))
+    if array.ndim != 1:
+        raise ValueError(f"times have {array.ndim} dimensions; give a 1-D sequence, one time for each rating")
+    if array.dtype.kind == "f" and (np.abs(array) < 2.0**53).all() and (array == np.floor(array)).all():
+        return array.astype(np.int64)
+    if array.dtype.kind in "iu":
+        return array.astype(np.int64)
+    try:
+        dates = array.astype("datetime64[s]")
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"times are integers or dates, not {array.dtype} ({error})") from None
+    if array.dtype.kind not in "MUTO" or np.isnat(dates).any():
+        row = int(np.argmax(np.isnat(dates))) if array.dtype.kind in "MUTO" else 0
+        raise ValueError(f"time in row {row} is {array[row]!r}; times are integers or dates, none missing")
+    return dates.astype(np.int64)
+
+
 def _column_names(table: Any) -> list[Any]:
     if isinstance(table, Mapping):
         return list(table)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
 from nmfcore.ratings.assemble import Duplicates, Keys, blocks
 from nmfcore.ratings.ids import Ids, distinct
+
+T = TypeVar("T", np.float64, np.int64)
 
 
 def union_ids(here: Ids, there: Ids, noun: str) -> Ids:
@@ -40,8 +44,8 @@ def refuse_known(users: Ids, items: Ids, key: Keys, new_key: Keys) -> None:
 
 
 def insert(
-    key: Keys, values: NDArray[np.float64], new_key: Keys, new_values: NDArray[np.float64], duplicates: Duplicates
-) -> tuple[Keys, NDArray[np.float64]]:
+    key: Keys, values: NDArray[T], new_key: Keys, new_values: NDArray[T], duplicates: Duplicates
+) -> tuple[Keys, NDArray[T]]:
     """Return keys and values of both, ascending; where a key is in both, the new value or the mean."""
     place, known = _places(key, new_key)
     if known.any():

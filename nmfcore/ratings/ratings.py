@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, SupportsIndex, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nmfcore.ratings.assemble import Duplicates, assemble, check_duplicates, check_values, compress, join
-from nmfcore.ratings.frames import encode_column, plain_column, select_columns
+from nmfcore.ratings.assemble import Duplicates, assemble_timed, check_duplicates, check_values, compress, join
+from nmfcore.ratings.frames import encode_column, plain_column, select_columns, select_time, times_of
 from nmfcore.ratings.ids import Ids, find_ids
 from nmfcore.ratings.matrices import Entries, axis_ids, labels, observed_entries, stored_entries
 from nmfcore.ratings.merge import insert, keys_among, refuse_known, union_ids
@@ -22,6 +22,7 @@ from nmfcore.ratings.split import (
     folds_by_rating,
     folds_by_user,
     held_out_by_rating,
+    held_out_by_time,
     held_out_by_user,
 )
 
@@ -33,7 +34,7 @@ class Ratings:
     """Observed ratings with the caller's ids, stored as canonical CSR: users are rows, items are columns.
 
     A stored 0 is a rating of 0; what is not stored is missing. The arrays are read-only. Make one with
-    `from_csv`, `from_frame`, `from_triplets`, `from_sparse` or `from_dense`. `nmfcore.factorize` takes it where it
+    `from_file`, `from_frame`, `from_triplets`, `from_sparse` or `from_dense`. `nmfcore.factorize` takes it where it
     takes a SciPy sparse matrix: with ``missing_values="unstored"``, for without it what is not stored counts as 0.
 
     Parameters
@@ -46,6 +47,8 @@ class Ratings:
         Item positions, ascending within each user.
     data : ndarray of float64, shape (nnz,)
         The ratings: finite, at least 0.
+    times : ndarray of int64, shape (nnz,), optional
+        When each was given, in whatever unit; None if that is not known.
 
     Raises
     ------
@@ -66,6 +69,7 @@ class Ratings:
     indptr: NDArray[np.int64]
     indices: NDArray[np.int64]
     data: NDArray[np.float64]
+    times: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         self._freeze("indptr", np.int64)
@@ -79,6 +83,10 @@ class Ratings:
             self._check_ids(noun)
         self._check_structure()
         check_values(self.data)
+        if self.times is not None:
+            self._freeze("times", np.int64)
+            if self.times.size != self.nnz:
+                raise ValueError(f"{self.times.size} times for {self.nnz} ratings; give one for each")
 
     def _freeze(self, name: str, dtype: Any) -> None:
         array = np.ascontiguousarray(getattr(self, name), dtype=dtype).view()
@@ -112,7 +120,13 @@ class Ratings:
 
     @classmethod
     def from_triplets(
-        cls, users: ArrayLike, items: ArrayLike, ratings: ArrayLike, *, duplicates: Duplicates = "error"
+        cls,
+        users: ArrayLike,
+        items: ArrayLike,
+        ratings: ArrayLike,
+        *,
+        duplicates: Duplicates = "error",
+        time: ArrayLike | None = None,
     ) -> Ratings:
         """Make ratings of three columns of equal length.
 
@@ -124,6 +138,8 @@ class Ratings:
             Finite numbers of at least 0.
         duplicates : {"error", "last", "mean"}
             What to do where a user rated an item more than once.
+        time : array-like, shape (nnz,), optional
+            When each rating was given: integers, or dates, which become seconds since 1970. Kept as `times`.
 
         Returns
         -------
@@ -154,7 +170,10 @@ class Ratings:
         column_ids, columns = encode_column(item_ids, "item")
         key = join(rows, columns, column_ids.size)
         del rows, columns  # at a hundred million ratings every array counts
-        return cls(row_ids, column_ids, *assemble(row_ids, column_ids, key, values, duplicates))
+        times = None if time is None else times_of(time)
+        if times is not None and times.size != sizes[0]:
+            raise ValueError(f"{times.size} times for {sizes[0]} ratings; give one for each")
+        return cls(row_ids, column_ids, *assemble_timed(row_ids, column_ids, key, values, times, duplicates))
 
     @classmethod
     def from_frame(
@@ -165,6 +184,7 @@ class Ratings:
         item: Any = None,
         rating: Any = None,
         duplicates: Duplicates = "error",
+        time: Any = None,
     ) -> Ratings:
         """Make ratings of a long table, one rating a row; further columns are ignored.
 
@@ -174,10 +194,12 @@ class Ratings:
             Columns may be categorical (dictionary-encoded) or of a nullable type without nulls. None of these
             libraries is needed.
         user, item, rating : column names, optional
-            If not given, columns are found by their usual names, as in `from_csv`: userId, item_id, stars and
+            If not given, columns are found by their usual names, as in `from_file`: userId, item_id, stars and
             their like.
         duplicates : {"error", "last", "mean"}
             What to do where a user rated an item more than once.
+        time : column name, optional
+            The column that says when each rating was given. Kept as `times`.
 
         Returns
         -------
@@ -200,7 +222,9 @@ class Ratings:
         >>> Ratings.from_frame(table, item="seen").items
         array([2019, 2024])
         """
-        return cls.from_triplets(*select_columns(df, (user, item, rating)), duplicates=duplicates)
+        columns = select_columns(df, (user, item, rating))
+        when = None if time is None else select_time(df, time)
+        return cls.from_triplets(*columns, duplicates=duplicates, time=when)
 
     @classmethod
     def from_sparse(
@@ -289,7 +313,99 @@ class Ratings:
         column_ids, places = axis_ids(items, n, "item")
         columns = columns if places is None else places[columns]
         key = join(rows, columns, n)
-        return cls(row_ids, column_ids, *assemble(row_ids, column_ids, key, values, duplicates))
+        return cls(row_ids, column_ids, *assemble_timed(row_ids, column_ids, key, values, None, duplicates))
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        columns: str | Sequence[str | int] | None = None,
+        sep: str | None = None,
+        not_rated: float | Sequence[float] | None = None,
+        time: str | int | None = None,
+        duplicates: Duplicates = "error",
+    ) -> Ratings:
+        r"""Read a file, one rating a row: CSV and its kin, JSON lines, Parquet, MatrixMarket; gzip or zstd.
+
+        Needs DuckDB: ``pip install "nmfcore[files]"``. Without `columns`, a file is read only if its header names
+        user, item and rating (userId, movieId, rating and their like), or if it has no header and three columns,
+        or four of which the last holds time stamps. Everything else is refused with the columns that were found.
+        Ids are integers if all of a column are written as integers are (no leading zeros, no plus sign), else
+        strings.
+
+        Parameters
+        ----------
+        path : path-like
+            Text is UTF-8; a line that is not is read as Latin-1. What a file is, is told by its content.
+        columns : sequence of three, or str, optional
+            Names or numbers (from 1) of the columns of user, item and rating; as one text, "reader,book,stars" or
+            "1,2,4". A header of that name wins over a number.
+        sep : str, optional
+            What stands between two fields, " " for any blanks; found from the first lines if not given.
+        not_rated : float or sequence of float, optional
+            Values that stand for "not rated", such as -1, 0 or 99. Their rows are left out.
+        time : str or int, optional
+            The column that says when each rating was given: integers, or dates, which become seconds since 1970.
+            Kept as `times`.
+        duplicates : {"error", "last", "mean"}
+            What to do where a user rated an item more than once.
+
+        Returns
+        -------
+        Ratings
+            With both kinds of ids sorted.
+
+        Warns
+        -----
+        UserWarning
+            A value is alone beyond the others, or more than half of all are 0: it may stand for "not rated".
+
+        Raises
+        ------
+        ValueError
+            A bad line, named by its number (from 1) and text; a file without ratings; columns that cannot be told;
+            a file that is no table of ratings, such as an archive or a workbook.
+        ImportError
+            DuckDB is not installed.
+        OSError
+            The file cannot be opened.
+
+        Examples
+        --------
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "ratings.csv")
+        ...     _ = path.write_text("reader,book,stars,day\nann,7,5,2024-02-01\nbob,7,-1,2024-02-03\n")
+        ...     ratings = Ratings.from_file(path, columns="reader,book,stars", not_rated=-1, time="day")
+        >>> ratings
+        Ratings(1 user x 1 item, 1 rating, density 100%, mean 5, range 5 to 5)
+        >>> ratings.times
+        array([1706745600])
+        """
+        check_duplicates(duplicates)  # before a long read
+        skipped = [] if not_rated is None else np.atleast_1d(np.asarray(not_rated, np.float64)).tolist()
+        return cls._read(path, sep, _three(columns), time, skipped, duplicates)
+
+    @classmethod
+    def _read(
+        cls,
+        path: str | os.PathLike[str],
+        sep: str | None,
+        columns: Sequence[str | int | None],
+        time: str | int | None,
+        not_rated: list[float],
+        duplicates: Duplicates,
+    ) -> Ratings:
+        encoded = read_ratings(path, sep, columns, time, not_rated)
+        users, items, values, times = encoded.users, encoded.items, encoded.ratings, encoded.times
+        key = join(encoded.user_positions, encoded.item_positions, items.size)
+        del encoded
+        try:
+            parts = assemble_timed(users, items, key, values, times, duplicates)
+        except ValueError as error:
+            raise ValueError(f"{os.fspath(path)}: {error}") from None
+        return cls(users, items, *parts)
 
     @classmethod
     def from_csv(
@@ -302,24 +418,14 @@ class Ratings:
         item: str | None = None,
         rating: str | None = None,
     ) -> Ratings:
-        r"""Read a text file, one rating a line: MovieLens' u.data, ratings.dat, ratings.csv, and their like.
-
-        A first line whose rating is not a number is a header; columns are then found by their usual names,
-        else they are the first three (but a header that names a user and nothing else is refused, since it may be that
-        of a table of users by items). Further columns are ignored. Ids are integers if all of a column are
-        written as integers are (no leading zeros, no plus sign), else strings. The file is read in chunks; a
-        name that ends in .gz is uncompressed on the way.
+        r"""Read a file as `from_file`, with the columns named one by one.
 
         Parameters
         ----------
-        path : path-like
-            UTF-8, or Latin-1 where it is not UTF-8.
-        sep : str, optional
-            What stands between two fields, " " for any blanks; found from the first lines if not given.
-        duplicates : {"error", "last", "mean"}
-            What to do where a user rated an item more than once.
+        path, sep, duplicates
+            As for `from_file`.
         user, item, rating : str, optional
-            Names of columns in the header.
+            Names of columns in the header; those that are not given are found by their usual names.
 
         Returns
         -------
@@ -328,11 +434,8 @@ class Ratings:
 
         Raises
         ------
-        ValueError
-            A bad line, named by its number (from 1) and text; a file without ratings; a column that is not
-            there.
-        OSError
-            The file cannot be opened.
+        ValueError, ImportError, OSError
+            As `from_file`.
 
         Examples
         --------
@@ -344,14 +447,7 @@ class Ratings:
         Ratings(2 users x 1 item, 2 ratings, density 100%, mean 3.25, range 2.5 to 4)
         """
         check_duplicates(duplicates)  # before a long read
-        users, rows, items, columns, values = read_ratings(path, sep, (user, item, rating))
-        key = join(rows, columns, items.size)
-        del rows, columns
-        try:
-            parts = assemble(users, items, key, values, duplicates)
-        except ValueError as error:
-            raise ValueError(f"{os.fspath(path)}: {error}") from None
-        return cls(users, items, *parts)
+        return cls._read(path, sep, (user, item, rating), None, [], duplicates)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -456,17 +552,18 @@ class Ratings:
         return find_ids(ids, self.items, "item")
 
     def split(
-        self, test: float = 0.1, *, by: Literal["rating", "user"] = "rating", random_state: Seed = None
+        self, test: float = 0.1, *, by: Literal["rating", "user", "time"] = "rating", random_state: Seed = None
     ) -> tuple[Ratings, Ratings]:
-        """Hold out a part of the ratings at random; both parts keep all users and items and their positions.
+        """Hold out a part of the ratings; both parts keep all users and items and their positions.
 
         Parameters
         ----------
         test : float
             The part to hold out, between 0 and 1.
-        by : {"rating", "user"}
-            "rating": that part of all ratings, whosever they are. "user": that part of each user's ratings,
-            rounded, one at least staying in training.
+        by : {"rating", "user", "time"}
+            "rating": that part of all ratings, at random, whosever they are. "user": that part of each user's
+            ratings, at random, rounded, one at least staying in training. "time": the latest ratings; those of
+            one time are not divided, so that the part may be smaller.
         random_state : int, Generator, SeedSequence or None
             The same int gives the same split.
 
@@ -478,7 +575,7 @@ class Ratings:
         Raises
         ------
         ValueError
-            `test` is not between 0 and 1, or one of the parts would be empty.
+            `test` is not between 0 and 1, or one of the parts would be empty; `by="time"` and no `times`.
 
         Examples
         --------
@@ -494,13 +591,17 @@ class Ratings:
             held_out = held_out_by_rating(self.nnz, test, rng)
         elif by == "user":
             held_out = held_out_by_user(self.indptr, test, rng)
+        elif by == "time":
+            if self.times is None:
+                raise ValueError("by='time': these ratings have no times; read them with time=")
+            held_out = held_out_by_time(self.times, test)
         else:
-            raise ValueError(f"by={by!r}: ratings are held out by 'rating' or by 'user'")
+            raise ValueError(f"by={by!r}: ratings are held out by 'rating', by 'user' or by 'time'")
         n_test = int(np.count_nonzero(held_out))
         if not 0 < n_test < self.nnz:
             part = "test" if n_test == 0 else "training"
             remedy = "larger" if part == "test" else "smaller"
-            remedy += " share, or by='rating'" if by == "user" else " share"
+            remedy += " share" if by == "rating" else " share, or by='rating'"
             raise ValueError(f"test={test} of {self.nnz} ratings by {by} leaves none for {part}: choose a {remedy}")
         return self._subset(~held_out), self._subset(held_out)
 
@@ -561,7 +662,8 @@ class Ratings:
         Returns
         -------
         Ratings
-            With both kinds of ids sorted: positions of users and items may differ from those here.
+            With both kinds of ids sorted: positions of users and items may differ from those here. With `times`
+            if both have them; of a rating that is in both, that of `other`.
 
         Raises
         ------
@@ -584,12 +686,28 @@ class Ratings:
         key, new_key = (keys_among(users, items, r.users, r.items, r.indptr, r.indices) for r in (self, other))
         if duplicates == "error":
             refuse_known(users, items, key, new_key)
+        times = None
+        if self.times is not None and other.times is not None:
+            _, times = insert(key, self.times, new_key, other.times, "last")
         key, values = insert(key, self.data, new_key, other.data, duplicates)
-        return Ratings(users, items, *compress(key, values, users.size, items.size))
+        return Ratings(users, items, *compress(key, values, users.size, items.size), times)
 
     def _subset(self, kept: NDArray[np.bool_]) -> Ratings:
         indptr = counts_before(kept, self.indptr)
-        return Ratings(self.users, self.items, indptr, self.indices[kept], self.data[kept])
+        times = None if self.times is None else self.times[kept]
+        return Ratings(self.users, self.items, indptr, self.indices[kept], self.data[kept], times)
+
+
+def _three(columns: str | Sequence[str | int] | None) -> Sequence[str | int | None]:
+    if columns is None:
+        return (None, None, None)
+    named = [name.strip() for name in columns.split(",")] if isinstance(columns, str) else list(columns)
+    kinds = all(
+        isinstance(name, (str, int, np.integer)) and not isinstance(name, bool) and name != "" for name in named
+    )
+    if len(named) != 3 or not kinds:
+        raise ValueError(f"columns={columns!r}: give three names or numbers, as in columns=('reader', 'book', 'stars')")
+    return [name if isinstance(name, str) else int(name) for name in named]
 
 
 def _sized(column: Any) -> Any:

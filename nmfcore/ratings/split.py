@@ -34,6 +34,15 @@ def held_out_by_user(indptr: NDArray[np.int64], test: float, rng: np.random.Gene
     return held_out
 
 
+def held_out_by_time(times: NDArray[np.int64], test: float) -> NDArray[np.bool_]:
+    """Mark the latest ratings, at most round(test * nnz): all those after a time."""
+    n_train = times.size - round(test * times.size)
+    if n_train < 1:
+        return np.ones(times.size, dtype=bool)
+    held_out: NDArray[np.bool_] = times > np.partition(times, n_train - 1)[n_train - 1]
+    return held_out
+
+
 def folds_by_rating(nnz: int, k: int, rng: np.random.Generator) -> NDArray[np.unsignedinteger]:
     """Give each rating one of k folds, whose sizes differ by one at most; any rating is as likely there as another."""
     folds = np.tile(np.arange(k, dtype=np.min_scalar_type(k - 1)), -(-nnz // k))[:nnz]

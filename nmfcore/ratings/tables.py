@@ -1,0 +1,218 @@
+"""Ratings read by DuckDB: delimited text, JSON lines and Parquet.
+
+DuckDB guesses nothing here. Where it guesses it may lose data in silence: it is told the separator, the quotes and that
+every field is text, and is strict about the number of fields. Two passes over text ids, one over integers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nmfcore.ratings.duck import LONGEST_LINE, connection, literal, quoted_name
+from nmfcore.ratings.ids import Ids, Positions, encode_integers
+from nmfcore.ratings.layout import Layout
+from nmfcore.ratings.lines import Encoded, ranked
+
+
+class Irregular(Exception):
+    """The file is not as regular as its first lines: it has to be read line by line."""
+
+
+def csv_source(path: str, layout: Layout, compression: str, skip: int) -> str:
+    """The table of a text file, all of its columns text: c0, c1, ..."""
+    columns = ", ".join(f"'c{k}': 'VARCHAR'" for k in range(layout.n_fields))
+    quotes = "quote='\"', escape='\"'" if len(layout.separator) == 1 else "quote='', escape=''"
+    return (
+        f"read_csv({literal(path)}, auto_detect=false, header=false, skip={skip}, delim={literal(layout.separator)}, "
+        f"{quotes}, columns={{{columns}}}, strict_mode=true, null_padding=false, ignore_errors=false, "
+        f"compression={literal(compression)}, encoding='utf-8', hive_partitioning=false, "
+        f"max_line_size={LONGEST_LINE}, buffer_size={2 * LONGEST_LINE})"
+    )
+
+
+def read_csv(
+    path: str, layout: Layout, compression: str, skip: int, not_rated: Collection[float], quoted: bool
+) -> Encoded:
+    """Read a regular text file.
+
+    Raises
+    ------
+    Irregular
+        DuckDB refuses it, or a value is not as it should be; :func:`nmfcore.ratings.lines.read_lines` says which.
+    """
+    fields = [f"c{k}" for k in range(layout.n_fields)]
+    # A line end within quotes may be that of a quote that was not closed, and swallow ratings.
+    spans = " OR ".join(f"coalesce(contains({field}, chr(10)), false)" for field in fields) if quoted else "false"
+    with _Table(csv_source(path, layout, compression, skip), [fields[k] for k in layout.columns], spans) as table:
+        return table.read(not_rated)
+
+
+def read_named(source: str, name: str, columns: list[str], not_rated: Collection[float]) -> Encoded:
+    """Read columns of Parquet or JSON lines.
+
+    Raises
+    ------
+    ValueError
+        Names the first row (from 1) that is wrong, or says what DuckDB says of a damaged file.
+    """
+    texts = [f"CAST({quoted_name(column)} AS VARCHAR)" for column in columns]
+    try:
+        with _Table(source, texts, "false") as table:
+            try:
+                return table.read(not_rated)
+            except Irregular:
+                fault = table.first_fault()
+                raise ValueError(f"{name}, {fault or 'no row: nothing is rated in this file'}") from None
+    except Irregular as error:
+        raise ValueError(f"{name}: {error}; is the file damaged?") from None
+
+
+def names_and_types(source: str, name: str) -> dict[str, str]:
+    """Return the columns of a table and what DuckDB calls their types."""
+    with _Table(source, [], "false") as table:
+        try:
+            return {row[0]: row[1] for row in table.rows(f"DESCRIBE SELECT * FROM {source}")}
+        except Irregular as error:
+            raise ValueError(f"{name}: {error}; is the file damaged?") from None
+
+
+@contextlib.contextmanager
+def _faults() -> Iterator[None]:
+    """Have what DuckDB refuses said in a line."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.Error as error:
+        raise Irregular(str(error).split("\n")[0]) from None
+
+
+class _Table:
+    """Columns of user, item, rating and maybe time, as text, in a database of their own."""
+
+    def __init__(self, source: str, columns: list[str], spans: str) -> None:
+        self.source, self.columns, self.spans = source, columns, spans
+        self._texts = dict[str, list[str]]()
+
+    def __enter__(self) -> _Table:
+        with contextlib.ExitStack() as opened:
+            folder = opened.enter_context(tempfile.TemporaryDirectory(prefix="nmfcore-"))
+            self._database = opened.enter_context(connection(folder))
+            self._opened = opened.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """The rows of a query."""
+        with _faults():
+            return list(self._database.execute(query).fetchall())
+
+    def read(self, not_rated: Collection[float]) -> Encoded:
+        """All of it."""
+        kinds = {noun: self._first_kind(text) for noun, text in zip(("user", "item"), self.columns, strict=False)}
+        while True:
+            found = self._fetched(kinds)
+            wrong = [noun for noun in kinds if np.ma.is_masked(found[noun])]
+            if not wrong:
+                break
+            kinds |= {noun: KINDS[KINDS.index(kinds[noun]) + 1] for noun in wrong}
+        if not found["rating"].size or any(np.ma.is_masked(column) for column in found.values()):
+            raise Irregular("a value is missing or is no number")
+        if found.pop("spans").any():
+            raise Irregular("a field holds a line end")
+        values = np.asarray(found.pop("rating"))
+        kept = ~np.isin(values, list(not_rated)) if not_rated else None
+        if kept is not None and kept.all():
+            kept = None
+        values = values if kept is None else values[kept]
+        if not (values.size and values.min() >= 0.0 and values.max() < np.inf):
+            raise Irregular("a rating is negative or not finite, or none is left")
+        ids = dict[str, tuple[Ids, Positions]]()
+        for noun in kinds:
+            codes = np.asarray(found.pop(noun))
+            codes = codes if kept is None else codes[kept]
+            ids[noun] = self._ids(noun, codes) if kinds[noun] == "text" else encode_integers(codes)
+        times = None
+        if "time" in found:
+            times = np.asarray(found.pop("time"))
+            times = times if kept is None else times[kept]
+        return Encoded(ids["user"], ids["item"], shrink(values), times)
+
+    def _first_kind(self, text: str) -> str:
+        """What the first ids are; so that a column of texts is not read as numbers first."""
+        some = f"SELECT {text} AS id FROM {self.source} LIMIT 1000"
+        whole = self.rows(f"SELECT bool_and(TRY_CAST(trim(id) AS BIGINT)::VARCHAR = trim(id)) FROM ({some})")[0][0]
+        return KINDS[0] if whole is not False else KINDS[-1]
+
+    def _fetched(self, kinds: dict[str, str]) -> dict[str, Any]:
+        parts = list[str]()
+        for (noun, kind), text in zip(kinds.items(), self.columns, strict=False):
+            if kind == "text":
+                self._number(noun, text)
+                parts.append(f"enum_code(CAST(trim({text}) AS {noun}_ids)) AS {quoted_name(noun)}")
+            else:
+                # A number is an id only where it is written as numbers are: 007, +7 and 1e2 are texts.
+                whole = f"TRY_CAST({text} AS {kind})"
+                parts.append(f"CASE WHEN {whole}::VARCHAR = {text} THEN {whole} END AS {quoted_name(noun)}")
+        rating, *time = self.columns[2:]
+        parts.append(f"CASE WHEN NOT contains({rating}, '_') THEN TRY_CAST({rating} AS DOUBLE) END AS rating")
+        if time:
+            parts.append(f"CASE WHEN NOT contains({time[0]}, '.') THEN TRY_CAST({time[0]} AS BIGINT) END AS \"time\"")
+        parts.append(f"{self.spans} AS spans")
+        with _faults():
+            return dict(self._database.execute(f"SELECT {', '.join(parts)} FROM {self.source}").fetchnumpy())
+
+    def _number(self, noun: str, text: str) -> None:
+        """Make a type of the distinct ids of a column, whose values are numbers among them."""
+        if noun in self._texts:
+            return
+        distinct = f"SELECT DISTINCT trim({text}) AS id FROM {self.source} ORDER BY id"
+        texts = [row[0] for row in self.rows(distinct)]
+        if not texts or texts[0] == "" or texts[-1] is None or any("\0" in id for id in texts):
+            raise Irregular("an id is missing")
+        self.rows("CREATE TEMP TABLE ids AS " + distinct)
+        self.rows(f"CREATE TYPE {noun}_ids AS ENUM (SELECT id FROM ids ORDER BY id)")
+        self.rows("DROP TABLE ids")
+        self._texts[noun] = texts
+
+    def _ids(self, noun: str, codes: NDArray[Any]) -> tuple[Ids, Positions]:
+        used = np.flatnonzero(np.bincount(codes, minlength=len(self._texts[noun])))
+        ids, rank = ranked([self._texts[noun][k] for k in used.tolist()], noun)
+        places = np.zeros(len(self._texts[noun]), np.int32)
+        places[used] = rank
+        return ids, places[codes]
+
+    def first_fault(self) -> str:
+        """What is wrong with the first row that is."""
+        user, item, rating, *_ = self.columns
+        bad = f"u IS NULL OR trim(u) = '' OR i IS NULL OR trim(i) = '' OR NOT coalesce({_is_rating('r')}, false)"
+        table = f"SELECT row_number() OVER () AS k, {user} AS u, {item} AS i, {rating} AS r FROM {self.source}"
+        for k, u, i, r in self.rows(f"SELECT k, u, i, r FROM ({table}) WHERE {bad} ORDER BY k LIMIT 1"):
+            for noun, value in (("user", u), ("item", i)):
+                if value is None or not value.strip():
+                    return f"row {k}: the {noun} id is missing"
+            return f"row {k}: the rating {r!r} is not a finite number of at least 0"
+        return ""
+
+
+KINDS = ("INTEGER", "BIGINT", "text")
+
+
+def _is_rating(text: str) -> str:
+    number = f"TRY_CAST({text} AS DOUBLE)"
+    return f"({number} >= 0 AND {number} < 'inf'::DOUBLE AND NOT contains({text}, '_'))"
+
+
+def shrink(values: NDArray[Any]) -> NDArray[Any]:
+    """Return the values in 32 bits if nothing is lost: a file's columns wait in memory until they are in order."""
+    with np.errstate(over="ignore"):
+        narrow = values.astype(np.float32)
+    return narrow if np.array_equal(narrow, values) else values
