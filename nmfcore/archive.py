@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 __all__ = ["FORMAT", "JSON", "VERSION", "Member", "check_target", "read", "replacing", "write"]
 
 FORMAT = "nmfcore"
-VERSION = 1
+VERSION = 2  # 2: texts of ids are bytes and offsets; 1 is still read
 LOADERS = {"factorization": "nmfcore.load", "recommender": "nmfcore.Recommender.load"}  # by what a file says it is
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"

@@ -27,7 +27,7 @@ ARRAYS = {
     "H": np.ones((2, 5), np.float32),
     "ids": np.array(["ä", "b" * 40]),
 }
-META = {"format": "nmfcore", "version": 1}
+META = {"format": "nmfcore", "version": 2}
 
 
 def npy(descr: str, shape: str, data: bytes = b"", *, fortran: bool = False, version: int = 1) -> bytes:
@@ -538,13 +538,13 @@ def test_meta_that_is_no_bytes(path):
 
 
 def test_a_newer_version_is_told_apart_from_damage(path):
-    newer = jsonic({"format": "nmfcore", "version": 2})
+    newer = jsonic({"format": "nmfcore", "version": 3})
     pack(path, model(meta=newer, bias=good(np.ones(3)), H=None))
-    refuse(path, "written by a newer nmfcore: format version 2, this one reads up to 1. Upgrade nmfcore")
+    refuse(path, "written by a newer nmfcore: format version 3, this one reads up to 2. Upgrade nmfcore")
 
 
 def test_version_is_what_the_tests_assume():
-    assert (archive.FORMAT, archive.VERSION) == ("nmfcore", 1)
+    assert (archive.FORMAT, archive.VERSION) == ("nmfcore", 2)
 
 
 # ---------------------------------------------------------------------------------------------- fuzz

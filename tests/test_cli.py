@@ -304,7 +304,17 @@ def test_a_file_with_other_names_and_separators(tmp_path: Path, capsys: pytest.C
     assert ratings.data.tolist() == [5, 4, 3]
     capsys.readouterr()
     path.write_text("stars,reader,book\n5,ann,up\n3,bob,up\n")
-    assert "name them with --columns USER,ITEM,RATING" in error_of(["fit", path, "--out", out], capsys)
+    error = error_of(["fit", path, "--out", out], capsys)
+    assert "name them with --columns reader,book,stars ('stars' is plainly the rating)" in error
+    path.write_text("5,ann,up,9,9\n-1,bob,up,9,9\n")
+    error = error_of(["fit", path, "--out", out], capsys)
+    assert "5 columns without a header; the first line has: '5', 'ann', 'up', '9', '9'; name them by number" in error
+    numbers = ["--columns", "2,3,1", "--rank", "1"]
+    assert "if -1 stands for 'not rated', pass --not-rated -1)" in error_of(
+        ["fit", path, "--out", out, *numbers], capsys
+    )
+    assert main(["fit", str(path), "--out", str(out), *numbers, "--not-rated", "-1"]) == 0
+    assert Recommender.load(out).ratings_.users.tolist() == ["ann"]
 
 
 def test_nothing_that_is_read_is_replaced(

@@ -18,7 +18,7 @@ import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nmfcore.ratings import Ratings, lines, tables
+from nmfcore.ratings import Ratings, Recommender, lines, tables
 from tests.test_ratings import planted, real_file, same, table, write
 
 
@@ -304,7 +304,10 @@ REFUSED = {
         "user,item,rating\n" + "".join(f"{k},2,3\n" for k in range(9000)) + "1,3\n",
         "line 9002: '1,3'",
     ),
-    "not rated": ("user,item,rating\n1,2,3\n1,3,-1\n", r"line 3: .*pass not_rated=-1; --not-rated -1"),
+    "not rated": (
+        "user,item,rating\n1,2,3\n1,3,-1\n",
+        r"line 3: .*pass not_rated=-1, on the command line --not-rated -1",
+    ),
     "thousands": ('user,item,rating\n1,2,"1,234,567"\n', "without thousands separators"),
     "decimal comma": ("user;item;rating\n1;2;3,5\n", "write it with a decimal point"),
     "open quote": ('user,item,rating\n1,"b,3\n2,c,4\n', "line 2: .*wrong quotes"),
@@ -452,7 +455,7 @@ def test_markers_of_not_rated(tmp_path: Path) -> None:
     for marker in (0, 99):
         many = [(u, i, marker if rng.random() < 0.7 else r) for u, i, r in rows]
         path = write(tmp_path, "user,item,rating\n" + "".join(f"{u},{i},{r}\n" for u, i, r in many))
-        with pytest.warns(UserWarning, match=rf"If it stands for 'not rated', pass not_rated={marker} "):
+        with pytest.warns(UserWarning, match=rf"If it stands for 'not rated', pass not_rated={marker}, on"):
             assert Ratings.from_file(path).nnz == 200
         ratings = Ratings.from_file(path, not_rated=marker)
         assert table(ratings) == sorted((u, i, float(r)) for u, i, r in many if r != marker)
@@ -553,3 +556,34 @@ def test_without_duckdb_the_remedy_is_a_line(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "duckdb", None)
     with pytest.raises(ImportError, match=r'needs duckdb: pip install "nmfcore\[files\]"$'):
         Ratings.from_file(path)
+
+
+def test_one_long_id_costs_what_it_holds(tmp_path: Path) -> None:
+    """All ids took the room of the longest: 7.5 GB for a file of 2.7 MB."""
+    long = "x" * 2_700_000
+    rows = [f"u{k},i{k % 40},{k % 5}\n" for k in range(3000)] + [f"{long},i0,3\n"]
+    path = write(tmp_path, "user,item,rating\n" + "".join(rows))
+    ratings = Ratings.from_file(path)
+    assert ratings.users.dtype == object
+    assert ratings.shape == (3001, 40)
+    assert ratings.users.tolist() == sorted([long, *(f"u{k}" for k in range(3000))])
+    assert ratings.user_index(long) == 3000
+    assert ratings.user_index(["u0", long]).tolist() == [0, 3000]
+    with pytest.raises(KeyError, match="unknown user 'v'"):
+        ratings.user_index("v")
+    train, test = ratings.split(0.2, random_state=0)
+    assert same(train.merge(test), ratings)
+    model = Recommender(rank=2, random_state=0).fit(ratings)
+    model.save(tmp_path / "model.npz")
+    assert (tmp_path / "model.npz").stat().st_size < 4e6
+    loaded = Recommender.load(tmp_path / "model.npz")
+    assert same(loaded.ratings_, ratings)
+    assert loaded.recommend(long, 3) == model.recommend(long, 3)
+
+
+def test_times_are_saved(tmp_path: Path) -> None:
+    ratings = Ratings.from_triplets(["b", "a", "é"], [1, 1, 2], [3, 4, 5], time=[7, 8, 9])
+    Recommender(rank=1, random_state=0).fit(ratings).save(tmp_path / "model.npz")
+    loaded = Recommender.load(tmp_path / "model.npz").ratings_
+    assert loaded.times.tolist() == [8, 7, 9]
+    assert loaded.users.tolist() == ["a", "b", "é"]

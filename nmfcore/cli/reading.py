@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nmfcore.ratings import Ratings
@@ -24,7 +24,15 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     add(
         "--columns",
         metavar="USER,ITEM,RATING",
-        help="names of these columns in the header, where they are not such as userId, movieId, rating",
+        help="names of these columns in the header, or their numbers from 1; needed where the header has no such names "
+        "as userId, movieId, rating",
+    )
+    add(
+        "--not-rated",
+        metavar="VALUE",
+        type=float,
+        action="append",
+        help="a value that stands for 'not rated', such as -1 or 99; may be given several times",
     )
 
 
@@ -32,20 +40,27 @@ def given(arguments: argparse.Namespace) -> list[str]:
     """Return these options as they were given, for a command that reads the same file."""
     duplicates = None if arguments.duplicates == "error" else arguments.duplicates
     asked = {"--duplicates": duplicates, "--sep": arguments.sep, "--columns": arguments.columns}
-    return [f"{name}={shlex.quote(value)}" for name, value in asked.items() if value is not None]
+    options = [f"{name}={shlex.quote(value)}" for name, value in asked.items() if value is not None]
+    return options + [f"--not-rated={value:g}" for value in arguments.not_rated or ()]
 
 
 def read(arguments: argparse.Namespace) -> Ratings:
     """The ratings in the file that the command line names."""
     from nmfcore.ratings import Ratings
 
-    given: dict[str, Any] = {"sep": arguments.sep, "duplicates": arguments.duplicates}
     if arguments.columns is not None:
-        names = [name.strip() for name in arguments.columns.split(",")]
-        if len(names) != 3 or not all(names):
-            raise ValueError(f"--columns {arguments.columns}: give three names, as in --columns reader,book,stars")
-        given |= dict(zip(("user", "item", "rating"), names, strict=True))
-    return Ratings.from_csv(arguments.ratings, **given)
+        names = arguments.columns.split(",")
+        if len(names) != 3 or not all(name.strip() for name in names):
+            raise ValueError(
+                f"--columns {arguments.columns}: give three names or numbers, as in --columns reader,book,stars"
+            )
+    return Ratings.from_file(
+        arguments.ratings,
+        columns=arguments.columns,
+        sep=arguments.sep,
+        not_rated=arguments.not_rated,
+        duplicates=arguments.duplicates,
+    )
 
 
 def check_apart(option: str, path: str, *read: str | None) -> None:

@@ -24,7 +24,8 @@ def as_options(message: str, names: Collection[str]) -> str:
     ('pass --sep or look at the file', 'pass sep= or look at the file')
     """
     if "columns" in names:
-        message = message.replace("user=, item=, rating=", "--columns USER,ITEM,RATING")
+        message = re.sub(r"columns=\([^)]*\), on the command line (?=--columns)", "", message)
+        message = re.sub(r"not_rated=\S+, on the command line (?=--not-rated)", "", message)
     for name in sorted({*names, *RENAMED} - {"command"}):
         option = RENAMED.get(name, name)
         if option.replace("-", "_") in names:

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nmfcore.ratings.ids import BLOCK, Ids
+from nmfcore.ratings.ids import BLOCK, Ids, plain_id
 
 Duplicates: TypeAlias = Literal["error", "last", "mean"]
 Keys: TypeAlias = NDArray[np.int64]  # user position times the number of items, plus item position
@@ -142,6 +142,6 @@ def _describe_repeats(users: Ids, items: Ids, key: Keys, repeats: NDArray[np.boo
     times, number = int(np.count_nonzero(key == key[np.argmax(repeats)])), int(np.count_nonzero(repeats))
     return (
         f"{number} {'rating repeats' if number == 1 else 'ratings repeat'} a user and item already rated, "
-        f"for example user {users[row].item()!r} and item {items[column].item()!r}, {times} times; "
+        f"for example user {plain_id(users[row])!r} and item {plain_id(items[column])!r}, {times} times; "
         "pass duplicates='last' or 'mean', or remove them"
     )

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nmfcore.ratings.ids import plain_id
 from nmfcore.ratings.ratings import Ratings
 
 Matrix = NDArray[Any]
@@ -192,8 +193,8 @@ def explain(
     others = float(contributions[left].sum())
     itself = values[rated == i].tolist()
     return Explanation(
-        user=ratings.users[u].item(),
-        item=ratings.items[i].item(),
+        user=plain_id(ratings.users[u]),
+        item=plain_id(ratings.items[i]),
         score=float(features.sum()) + user_offset + item_offset,
         features=features,
         user_offset=user_offset,

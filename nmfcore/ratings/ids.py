@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Ids: TypeAlias = NDArray[np.int64] | NDArray[np.str_]
+Ids: TypeAlias = NDArray[np.int64] | NDArray[np.str_]  # or objects, all str: see text_array
 Positions: TypeAlias = NDArray[np.int32]  # half the memory while a file of ratings is put together
 T = TypeVar("T")
 T_scalar = TypeVar("T_scalar", bound=np.generic)
@@ -81,11 +81,28 @@ def encode_texts(texts: list[str], noun: str) -> tuple[NDArray[np.str_], Positio
     if "\0" in "".join(table):  # NumPy drops it at the end of a string, and two ids would become one
         text = next(text for text in table if "\0" in text)
         raise ValueError(f"{noun} id {text!r} holds a NUL character; remove it")
-    ids = np.array(list(table), dtype=np.str_)
+    ids = text_array(list(table))
     order = np.argsort(ids)
     rank = np.empty(order.size, dtype=np.int32)
     rank[order] = np.arange(order.size, dtype=np.int32)
     return ids[order], rank[codes]
+
+
+def text_array(texts: list[str]) -> NDArray[np.str_]:
+    """Return texts as an array: of fixed width, or of Python objects where one of them is far longer than the others.
+
+    NumPy's strings all take the room of the longest: one id of a million characters would cost 4 MB for each.
+    (``StringDType`` has no such limit, but NumPy 2.4 cannot search in it.)
+    """
+    room, length = 4 * max(map(len, texts)) * len(texts), sum(map(len, texts))
+    if room > (1 << 20) + 64 * length:
+        return np.array(texts, dtype=object)
+    return np.array(texts, dtype=np.str_)
+
+
+def plain_id(value: Any) -> Any:
+    """Return an element of an array of ids as an int or a str."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 class Numbering(defaultdict[T, int]):
@@ -108,7 +125,7 @@ def find_ids(wanted: ArrayLike, known: Ids, noun: str) -> Any:
     column = _column(values, noun)
     if (column.dtype.kind == "i") != (known.dtype.kind == "i"):
         raise KeyError(_unknown(column[0], known, 0, noun))
-    column = column if column.dtype.kind == "i" else column.astype(np.str_)
+    column = column if column.dtype.kind == "i" else column.astype(known.dtype if known.dtype.kind == "O" else np.str_)
     place = np.minimum(np.searchsorted(known, column), known.size - 1)
     missing = np.flatnonzero(known[place] != column)
     if missing.size:
@@ -129,7 +146,7 @@ def _single(wanted: Any, known: Ids, noun: str) -> int | str:
         return value  # type: ignore[no-any-return]
     ids = "integers" if known.dtype.kind == "i" else "strings"
     message = f"{noun} id {value!r} is a {type(value).__name__}: the {noun}s' ids are {ids}, for example"
-    raise (ValueError if kind == "float" else TypeError)(f"{message} {known[0].item()!r}")
+    raise (ValueError if kind == "float" else TypeError)(f"{message} {plain_id(known[0])!r}")
 
 
 def parse_id(text: str, ids: Ids, noun: str = "id") -> int | str:
@@ -170,10 +187,9 @@ def parse_id(text: str, ids: Ids, noun: str = "id") -> int | str:
 
 
 def _unknown(wanted: Any, known: Ids, near: int, noun: str) -> str:
-    wanted = wanted.item() if isinstance(wanted, np.generic) else wanted
-    example = known[near].item()
+    wanted, example = plain_id(wanted), plain_id(known[near])
     if example == known.size:  # "943 users are known, for example 943" would read like a misprint
-        example = known[0 if near else -1].item()
+        example = plain_id(known[0 if near else -1])
     known_ids = f"{known.size} {noun}s are known" if known.size != 1 else f"1 {noun} is known"
     message = f"unknown {noun} {wanted!r}: {known_ids}, for example {example!r} (an id)"
     if isinstance(wanted, str) and known.dtype.kind == "i":

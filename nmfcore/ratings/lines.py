@@ -182,7 +182,8 @@ def _bad_rating(rating: str) -> str:
     elif "," in rating and NUMBER.match(rating.replace(",", ".")):
         remedy = " (write it with a decimal point, and without thousands separators)"
     elif rating.startswith("-") and NUMBER.match(rating):
-        remedy = f" (if {rating} stands for 'not rated', pass not_rated={float(rating):g}; --not-rated {rating})"
+        options = f"not_rated={float(rating):g}, on the command line --not-rated {rating}"
+        remedy = f" (if {rating} stands for 'not rated', pass {options})"
     return f"the rating {quote(rating)} is not a finite number of at least 0{remedy}"
 
 

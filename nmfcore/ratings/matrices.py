@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from nmfcore.ratings.assemble import check_values
 from nmfcore.ratings.frames import plain_column
-from nmfcore.ratings.ids import Ids, Positions, encode_ids
+from nmfcore.ratings.ids import Ids, Positions, encode_ids, plain_id
 
 
 class Entries(NamedTuple):
@@ -96,6 +96,6 @@ def axis_ids(ids: Any, size: int, noun: str) -> tuple[Ids, Positions | None]:
     distinct, positions = encode_ids(column, noun)
     if distinct.size < size:
         times = np.bincount(positions)
-        first = distinct[np.argmax(times > 1)].item()
+        first = plain_id(distinct[np.argmax(times > 1)])
         raise ValueError(f"{noun} id {first!r} stands for {times.max()} {'rows' if noun == 'user' else 'columns'} of X")
     return distinct, positions

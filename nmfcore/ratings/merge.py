@@ -8,15 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nmfcore.ratings.assemble import Duplicates, Keys, blocks
-from nmfcore.ratings.ids import Ids, distinct
+from nmfcore.ratings.ids import Ids, distinct, plain_id
 
 T = TypeVar("T", np.float64, np.int64)
 
 
 def union_ids(here: Ids, there: Ids, noun: str) -> Ids:
     """Return the sorted ids of both, which are of one kind."""
-    if here.dtype.kind != there.dtype.kind:
-        kinds = [f"{'integers' if ids.dtype.kind == 'i' else 'strings'} ({ids[0].item()!r})" for ids in (here, there)]
+    if (here.dtype.kind == "i") != (there.dtype.kind == "i"):
+        kinds = [
+            f"{'integers' if ids.dtype.kind == 'i' else 'strings'} ({plain_id(ids[0])!r})" for ids in (here, there)
+        ]
         raise TypeError(f"{noun} ids are {kinds[0]} in these ratings, {kinds[1]} in the other; make them one kind")
     return distinct(np.concatenate([here, there]))
 
@@ -38,8 +40,8 @@ def refuse_known(users: Ids, items: Ids, key: Keys, new_key: Keys) -> None:
     if known.any():
         row, column = divmod(int(new_key[np.argmax(known)]), items.size)
         raise ValueError(
-            f"{np.count_nonzero(known)} ratings are in both, the first of user {users[row].item()!r} and item "
-            f"{items[column].item()!r}; pass duplicates='last' or 'mean', or remove them"
+            f"{np.count_nonzero(known)} ratings are in both, the first of user {plain_id(users[row])!r} and item "
+            f"{plain_id(items[column])!r}; pass duplicates='last' or 'mean', or remove them"
         )
 
 

@@ -40,7 +40,8 @@ class Ratings:
     Parameters
     ----------
     users, items : ndarray, shape (n_users,) and (n_items,)
-        Distinct ids in ascending order, int64 or str.
+        Distinct ids in ascending order, int64 or str (Python objects where one of them is far longer than the
+        others).
     indptr : ndarray of int64, shape (n_users + 1,)
         The ratings of user k are those from ``indptr[k]`` to ``indptr[k + 1]``.
     indices : ndarray of int64, shape (nnz,)
@@ -77,7 +78,7 @@ class Ratings:
         self._freeze("data", np.float64)
         for noun in ("users", "items"):
             ids = np.asarray(getattr(self, noun))
-            if ids.dtype.kind not in "iuU":
+            if ids.dtype.kind not in "iuU" and not (ids.dtype.kind == "O" and all(type(one) is str for one in ids)):
                 raise ValueError(f"{noun} have dtype {ids.dtype}; ids are int64 or str")
             self._freeze(noun, np.int64 if ids.dtype.kind in "iu" else ids.dtype)
             self._check_ids(noun)

@@ -230,8 +230,9 @@ def _hint(encoded: Encoded, name: str, not_rated: Collection[float]) -> None:
         if np.mean(values == lone) >= SHARE_OF_LONE:
             suspect, why = lone, f"the value {lone:g} is alone beyond the others ({rest[0]:g} to {rest[-1]:g})"
     if suspect is not None:
+        options = f"not_rated={suspect:g}, on the command line --not-rated {suspect:g}"
         warnings.warn(
-            f"{name}: {why}. If it stands for 'not rated', pass not_rated={suspect:g} (--not-rated {suspect:g}).",
+            f"{name}: {why}. If it stands for 'not rated', pass {options}.",
             UserWarning,
             stacklevel=4,
         )

@@ -11,13 +11,19 @@ from numpy.typing import NDArray
 
 from nmfcore import archive, result
 from nmfcore.ratings.baselines import UserItemMeans
+from nmfcore.ratings.ids import Ids, text_array
 from nmfcore.ratings.model import Model, features_of, has_offsets
 from nmfcore.ratings.ratings import Ratings
 from nmfcore.result import Factorization
 
 MEMBERS = result.MEMBERS | {
-    "users": archive.Member(1, "iU"),
-    "items": archive.Member(1, "iU"),
+    "users": archive.Member(1, "iU", required=False),
+    "items": archive.Member(1, "iU", required=False),
+    "users_text": archive.Member(1, "u", required=False),
+    "users_ends": archive.Member(1, "i", required=False),
+    "items_text": archive.Member(1, "u", required=False),
+    "items_ends": archive.Member(1, "i", required=False),
+    "times": archive.Member(1, "i", required=False),
     "indptr": archive.Member(1, "i"),
     "indices": archive.Member(1, "i"),
     "ratings": archive.Member(1, "f"),
@@ -41,7 +47,8 @@ def save(path: str | os.PathLike[str], model: Model, settings: Mapping[str, Any]
     """Write a model and the settings of its recommender: those that the model depends on as they were in the fit."""
     ratings = model.ratings
     arrays, meta = result.pack(model.whole)
-    arrays |= {"users": ratings.users, "items": ratings.items, "indptr": ratings.indptr}
+    arrays |= _packed("users", ratings.users) | _packed("items", ratings.items) | {"indptr": ratings.indptr}
+    arrays |= {} if ratings.times is None else {"times": ratings.times}
     arrays |= {"indices": ratings.indices, "ratings": ratings.data, "item_offsets": model.means.item_offsets}
     arrays["levels"] = np.array([model.means.mean, model.means.damping, *model.limits])
     seed = settings["random_state"]  # a generator has moved on, and cannot be written
@@ -57,7 +64,8 @@ def load(path: str | os.PathLike[str], recommender: Callable[..., R], max_bytes:
         raise ValueError(f"{os.fspath(path)}: not a model of ratings but {meta.get('kind')!r}.")
     f = result.unpack(path, arrays, meta)
     try:
-        ratings = Ratings(*(arrays[name] for name in ("users", "items", "indptr", "indices", "ratings")))
+        entries = arrays["indptr"], arrays["indices"], arrays["ratings"], arrays.get("times")
+        ratings = Ratings(_ids(arrays, "users"), _ids(arrays, "items"), *entries)
         settings = recommender(**meta["recommender"])
         _check_parts(f, settings, ratings.shape, arrays["item_offsets"])
         mean, damping, low, high = arrays["levels"].tolist()
@@ -68,6 +76,27 @@ def load(path: str | os.PathLike[str], recommender: Callable[..., R], max_bytes:
         raise ValueError(f"{os.fspath(path)}: damaged nmfcore model: {error}. Save the model again.") from error
     means = UserItemMeans(mean, np.zeros(0), arrays["item_offsets"].astype(np.float64), damping)
     return settings, Model.of(ratings, f, means, settings.prior, (low, high))
+
+
+def _packed(name: str, ids: Ids) -> dict[str, NDArray[Any]]:
+    """Ids as a file has them: integers, or the UTF-8 bytes of all texts and where each ends."""
+    if ids.dtype.kind == "i":
+        return {name: ids}
+    texts = [text.encode("utf-8", "surrogatepass") for text in ids.tolist()]
+    ends = np.cumsum([len(text) for text in texts], dtype=np.int64)
+    return {f"{name}_text": np.frombuffer(b"".join(texts), np.uint8), f"{name}_ends": ends}
+
+
+def _ids(arrays: Mapping[str, NDArray[Any]], name: str) -> Ids:
+    """What `_packed` made of ids; a file of version 1 has texts of fixed width."""
+    if name in arrays:
+        return arrays[name]
+    text, ends = arrays[f"{name}_text"].astype(np.uint8, copy=False).tobytes(), arrays[f"{name}_ends"]
+    starts = np.concatenate(([0], ends[:-1]))
+    if not ends.size or (ends < starts).any() or ends[-1] != len(text):
+        raise ValueError(f"{name}_ends do not ascend to the {len(text)} bytes of {name}_text")
+    pieces = zip(starts.tolist(), ends.tolist(), strict=True)
+    return text_array([text[a:b].decode("utf-8", "surrogatepass") for a, b in pieces])
 
 
 def _check_parts(f: Factorization, settings: Settings, shape: tuple[int, int], item_offsets: NDArray[Any]) -> None:
