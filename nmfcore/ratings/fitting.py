@@ -50,11 +50,7 @@ class Task(NamedTuple):
             )
         means = UserItemMeans.fit(ratings)
         l2 = L2_PER_MEAN * means.mean if l2 is None else l2
-        most = MOST_L2 * unit_of(means)
-        if not l2 <= most:
-            raise ValueError(
-                f"l2={l2:g} for each rating is too large a penalty: it overflows. Choose less than {most:g}."
-            )
+        check_l2(l2, means)
         return cls(ratings, means, l2, prior)
 
     def problem(self) -> dict[str, Any]:
@@ -77,6 +73,13 @@ class Task(NamedTuple):
     def model(self, whole: Factorization) -> Model:
         """The model that such a factorization is."""
         return Model.of(self.ratings, whole, self.means, self.prior)
+
+
+def check_l2(l2: float, means: UserItemMeans) -> None:
+    """Raise if a penalty is too large for ratings with these means."""
+    most = MOST_L2 * unit_of(means)
+    if not l2 <= most:
+        raise ValueError(f"l2={l2:g} for each rating is too large a penalty: it overflows. Choose less than {most:g}.")
 
 
 def start_from(model: Model, ratings: Ratings) -> dict[str, NDArray[Any]]:

@@ -37,7 +37,6 @@ from nmfcore.ratings.ratings import Ratings
 from nmfcore.ratings.unknown_ids import Unknown
 from nmfcore.result import Factorization
 
-SETTINGS = ("rank", "l2", "prior", "offsets", "tol", "max_iter", "random_state")
 LEAST_PRIOR, MOST_PRIOR = 1e-30, 1e30  # float32 ends some way beyond
 
 
@@ -120,6 +119,8 @@ class Recommender:
         check_flag("offsets", self.offsets)
         self.tol = validation.non_negative(self.tol, "tol")
         self.max_iter = validation.whole(self.max_iter, "max_iter", 0)
+        if self.random_state is not None:  # None would ask the system for entropy, and nothing is drawn here
+            validation.generator(self.random_state)
 
     @property
     def ratings_(self) -> Ratings:
@@ -479,8 +480,15 @@ class Recommender:
         ----------
         path : path
             Used as given.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a setting was changed to one that breaks a rule: `load` would refuse the file.
         """
-        saving.save(path, self._fitted(), {name: getattr(self, name) for name in SETTINGS})
+        model = self._fitted()
+        self._check()
+        saving.save(path, model, {name: getattr(self, name) for name in saving.SETTINGS})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, max_bytes: int = 8 * 2**30) -> Self:
@@ -496,7 +504,8 @@ class Recommender:
         Raises
         ------
         ValueError
-            If it is no model of ratings, is damaged, or was written by a newer nmfcore; the message has the path.
+            If it is no model of ratings, is damaged, has a setting that cannot be used, or was written by a newer
+            nmfcore; the message has the path, and the setting.
         OSError
             If it cannot be read.
 
