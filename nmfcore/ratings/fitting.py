@@ -119,7 +119,7 @@ def fold_in(model: Model, ratings: Ratings, unknown: Unknown = "error") -> Model
 
 def bar_is_possible() -> bool:
     """Whether a person is watching, and tqdm is there."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():  # None where it is closed
         return False
     try:
         import tqdm  # noqa: F401
