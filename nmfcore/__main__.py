@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import sys
 from collections.abc import Callable, Sequence
 
 import nmfcore
-from nmfcore.cli import reading, select_rank
+from nmfcore.cli import reading, screen, select_rank
 from nmfcore.cli.words import as_options, invoked_as
 
 # What bad input, numbers too large, a full disk or a missing package raise. Anything else is a fault of this program,
@@ -38,11 +37,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that has no ≈ or é shows ? instead
+    with screen.patient(output=_writes_a_file(arguments)):
+        return _run(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> int:
     try:
         _command(arguments.command)(arguments)
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever read our output has had enough: `nmfcore ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if sys.stdout is not None:  # None where it was closed before: `nmfcore ... >&-`
+            sys.stdout.flush()
+    except BrokenPipeError:  # whoever read our output has had enough: `nmfcore recommend ... | head`
+        screen.abandon(sys.stdout)
     except KeyboardInterrupt as interrupt:
         notes = getattr(interrupt, "__notes__", None) or ["Nothing was written."]
         print(f"\nnmfcore: interrupted. {notes[-1]}", file=sys.stderr)
@@ -51,6 +56,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"nmfcore: error: {as_options(_one_line(error), vars(arguments))}", file=sys.stderr)
         return 2
     return 0
+
+
+def _writes_a_file(arguments: argparse.Namespace) -> bool:
+    """Whether a command is there for more than what it prints, and has work left when nobody reads that any more."""
+    return arguments.command == "fit" or any(
+        getattr(arguments, name, None) not in (None, "-") for name in ("out", "plot")
+    )
 
 
 def _command(name: str) -> Callable[[argparse.Namespace], None]:
@@ -134,6 +146,7 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     reading.add_to(parser)
     add("--max-iter", type=int, metavar="N", help="most iterations (default: 300)")
     add("--tol", type=float, metavar="X", help="stop at this KKT residual (default: 0.0125)")
+    add("--json", action="store_true", help="print every figure, at the end, as JSON instead of text")
 
 
 def _add_recommend(parser: argparse.ArgumentParser) -> None:

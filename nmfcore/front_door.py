@@ -527,8 +527,9 @@ class _Watch:
 
     def _show(self, iterate: Estimate) -> bool:
         if self._bar is not None:
+            # Not drawn at each iteration, which may be shorter than the drawing, but when the bar thinks it is time.
+            self._bar.set_postfix(objective=f"{iterate.objective:.6g}", kkt=f"{iterate.kkt:.1e}", refresh=False)
             self._bar.update()
-            self._bar.set_postfix(objective=f"{iterate.objective:.6g}", kkt=f"{iterate.kkt:.1e}")
         if self._callback is None:
             return False
         W, Ht = self._complete(iterate.W, iterate.Ht)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -266,8 +268,12 @@ def unpack(path: str | os.PathLike[str], arrays: dict[str, Array], meta: dict[st
         problem = "a factor has a negative or non-finite entry"
     elif n_iterates == 0 or any(len(a) != n_iterates for a in (history.objective, history.kkt, history.seconds)):
         problem = "the history has columns of different lengths"
-    elif str(meta.get("status")) not in Status.__members__ or not _plausible(settings, H.shape[1]):
-        problem = "its description is incomplete or makes no sense"
+    elif str(meta.get("status")) not in Status.__members__:
+        problem = f"its status is {meta.get('status')!r}"
+    elif not isinstance(settings, dict):
+        problem = f"its settings are {settings!r}"
+    else:
+        problem = _fault(settings, H.shape[1])
     if problem or not isinstance(settings, dict):
         raise ValueError(f"{os.fspath(path)}: damaged nmfcore model: {problem}. Save the model again.")
     settings = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
@@ -289,25 +295,55 @@ def _sound(A: Array) -> bool:
     return A.size == 0 or (bool(np.isfinite(A).all()) and bool(A.min() >= 0))
 
 
-def _plausible(settings: Any, n: int) -> bool:
-    """Whether these settings can be those of a fit; ``transform`` relies on them."""
-    if not isinstance(settings, dict) or not isinstance(settings.get("solver"), str):
-        return False
-    if not isinstance(settings.get("loss"), (str, float)):  # a name or a β; which of them, transform will ask
-        return False
-    rule = settings.get("missing_values")
-    penalties = (settings.get("l1"), settings.get("l2"))
+def _fault(settings: dict[str, Any], n: int) -> str | None:
+    """The first of these settings that cannot be that of a fit, if there is one; ``transform`` relies on them."""
+    for name, sound in _SOUND.items():
+        value = settings.get(name, _ABSENT)
+        if value is _ABSENT and name in _NEEDED:
+            return f"the setting {name} is missing"
+        if value is not _ABSENT and not sound(value):
+            return f"the setting {name} is {value!r}"
     fours = settings.get("column_scale")  # whole numbers that an exponent of two may be twice of
     if fours is not None and not (
         isinstance(fours, list) and len(fours) == n and all(type(k) is int and abs(k) < 2**16 for k in fours)
     ):
-        return False
-    return (rule is None or rule == "unstored" or rule == 0 or rule != rule) and all(
-        isinstance(pair, (list, tuple))
-        and len(pair) == 2
-        and all(isinstance(value, (int, float)) and 0 <= value < np.inf for value in pair)
-        for pair in penalties
-    )
+        return f"the setting column_scale is not {n} whole numbers"
+    return None
+
+
+def _is_number(value: Any) -> bool:
+    """Whether this is a finite number of at least 0; JSON has whole numbers beyond float64."""
+    return type(value) in (int, float) and 0 <= value <= sys.float_info.max
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_is_number, value))
+
+
+def _is_loss(value: Any) -> bool:
+    """Whether this is the name of a loss, or a β."""
+    return value in _LOSSES if isinstance(value, str) else type(value) is float and math.isfinite(value)
+
+
+def _is_rule(value: Any) -> bool:
+    """Whether this says what counts as missing: nothing, 0, NaN, what is not stored."""
+    return value is None or value == "unstored" or (type(value) in (int, float) and (value == 0 or value != value))
+
+
+_LOSSES = ("frobenius", "kullback-leibler", "itakura-saito")  # those of validation, which loads numba
+_ABSENT = object()
+_NEEDED = ("solver", "loss", "missing_values", "l1", "l2")
+_SOUND: dict[str, Callable[[Any], bool]] = {
+    "solver": lambda value: isinstance(value, str),
+    "loss": _is_loss,
+    "missing_values": _is_rule,
+    "l1": _is_pair,
+    "l2": _is_pair,
+    "l2_scaling": lambda value: value in (None, "count"),
+    "offsets": lambda value: isinstance(value, bool),
+    "tol": _is_number,
+    "max_iter": lambda value: type(value) is int and value >= 0,
+}
 
 
 def _positions(index: ArrayLike, size: int, name: str) -> Array:

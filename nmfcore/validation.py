@@ -49,7 +49,7 @@ def non_negative(value: object, name: str) -> float:
     """``value`` as a finite float of at least 0."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name}={value!r} must be a number, not {type(value).__name__}.")
-    number = float(value)
+    number = _float(value)
     if not (math.isfinite(number) and number >= 0.0):
         raise ValueError(f"{name}={value!r} must be finite and 0 or more.")
     return number

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import csv
+import importlib.util
 import io
+import json
 import os
 import re
 import shlex
@@ -22,7 +26,7 @@ import pytest
 import nmfcore
 from nmfcore import Recommender
 from nmfcore.__main__ import main
-from nmfcore.cli import demo, fit, recommend
+from nmfcore.cli import demo, fit, reading, recommend, screen
 from nmfcore.cli.recommend import match_titles
 from nmfcore.cli.words import invoked_as
 from nmfcore.datasets import planted_ratings
@@ -191,7 +195,7 @@ def test_fit(ratings_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "Fitting to all 1,200 ratings, the held-out ones included.\n" in text.out
     assert f"Written to {out}" in text.out
     assert re.search(r"KKT residual \d\.\de-\d\d \(0 = nothing left to improve\)", text.out)
-    assert "iteration    1: KKT residual" in text.err
+    assert text.err == ""  # nobody is watching
     model = Recommender.load(out)
     ratings = nmfcore.Ratings.from_csv(ratings_file)
     expected = Recommender(rank=3, random_state=4).fit(ratings)
@@ -212,6 +216,97 @@ def test_a_bar_for_who_is_watching(
     assert "iteration" not in error
     monkeypatch.setitem(sys.modules, "tqdm", None)
     assert not fit.bar_is_possible()
+    assert main(["fit", str(ratings_file), "--rank", "2", "--out", str(tmp_path / "m.npz")]) == 0
+    assert "iteration    1: KKT residual" in capsys.readouterr().err
+
+
+def test_a_long_read_says_that_it_goes_on(
+    ratings_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = reading.read
+
+    def slowly(arguments: argparse.Namespace) -> nmfcore.Ratings:
+        time.sleep(0.3)
+        return real(arguments)
+
+    monkeypatch.setattr(reading, "read", slowly)
+    monkeypatch.setattr(screen, "PATIENCE", 0.05)
+    monkeypatch.setattr(screen, "EVERY", 0.05)
+    command = ["fit", str(ratings_file), "--rank", "2", "--out", str(tmp_path / "m.npz")]
+    assert main(command) == 0
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(fit, "bar_is_possible", lambda: True)
+    monkeypatch.setattr(Recommender, "fit", lambda self, *arguments, **options: self._go(arguments[0], progress=False))
+    assert main(command) == 0
+    line = f"reading {ratings_file.name}, 0 MB: 0 s"
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"\r{line}\r{line}\r")
+    assert shown.endswith(f"\r{' ' * len(line)}\r")  # and nothing of it stays
+    monkeypatch.setattr(screen, "PATIENCE", 60.0)
+    assert main(command) == 0
+    assert capsys.readouterr().err == ""  # a short read says nothing, and is not waited for
+
+
+def test_every_figure_as_json(ratings_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "m.npz"
+    command = ["fit", str(ratings_file), "--rank", "2", "--evaluate", "--test", "0.2", "--out", str(out)]
+    assert main(command) == 0
+    text = capsys.readouterr().out
+    out.unlink()
+    assert main([*command, "--json"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    found = json.loads(captured.out)
+    assert Recommender.load(out).rank == 2
+    ratings = nmfcore.Ratings.from_csv(ratings_file)
+    train, test = ratings.split(0.2, random_state=0)
+    matrix = np.zeros(ratings.shape)
+    matrix[ratings.triplets()[:2]] = 1
+    seconds = found["ratings"].pop("seconds")
+    assert seconds > 0
+    assert found["ratings"] == {
+        "file": str(ratings_file),
+        "n_ratings": 1200,
+        "n_items": 50,
+        "n_users": 60,
+        "density": 0.4,
+        "min": 1,
+        "max": 5,
+        "mean": ratings.data.mean(),
+        "median_of_user": np.median(matrix.sum(1)),
+        "most_of_user": matrix.sum(1).max(),
+        "median_of_item": np.median(matrix.sum(0)),
+        "most_of_item": matrix.sum(0).max(),
+    }
+    model = Recommender(rank=2, random_state=0).fit(train)
+    users, items, values = test.triplets()
+    error = values - model.predict(train.users[users], train.items[items], clip=True)
+    assert (found["test"]["n_held_out"], found["test"]["n_fitted"]) == (240, 960)
+    *_, last = found["test"]["predictions"]
+    assert last["prediction"] == "Recommender, 2 features"
+    assert last["rmse"] == pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-12)
+    assert last["mae"] == pytest.approx(np.mean(abs(error)), rel=1e-12)
+    scores = nmfcore.evaluate(model, test)
+    for name in ("k", "n_users", "threshold", "precision", "recall", "ndcg", "map", "coverage"):
+        assert found["recommendations"][name] == getattr(scores, name)
+    f = Recommender(rank=2, random_state=0).fit(ratings).factorization_
+    for name in ("n_iter", "kkt", "converged"):
+        assert found["fit"][name] == getattr(f, name)
+    assert found["fit"]["model"] == str(out)
+    # Whatever number the text has, seconds apart, is one of these as it is printed there.
+    shown = [f"{row[name]:6.4f}" for row in found["test"]["predictions"] for name in ("rmse", "mae")]
+    shown += [f"{found['recommendations'][name]:.4f}" for name in ("precision", "recall", "ndcg", "map", "coverage")]
+    assert re.findall(r"\b\d\.\d{4}\b", text) == shown
+    assert f"{found['fit']['n_iter']} iterations in " in text
+    assert f"KKT residual {found['fit']['kkt']:.1e}" in text
+    assert found["fit"]["status"] in text
+
+
+def test_json_of_a_plain_fit(ratings_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", str(ratings_file), "--rank", "2", "--json", "--out", str(tmp_path / "m.npz")]) == 0
+    assert json.loads(capsys.readouterr().out).keys() == {"ratings", "fit"}
+    assert "--rank 0 must be" in error_of(["fit", ratings_file, "--rank", 0, "--json", "--out", tmp_path / "x"], capsys)
 
 
 def test_the_table_of_errors_is_right(ratings_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -458,6 +553,7 @@ def test_a_reader_of_the_progress_may_leave(
         def write(self, text: str) -> int:
             raise BrokenPipeError
 
+    monkeypatch.setattr(fit, "is_watched", lambda: True)
     monkeypatch.setattr(sys, "stderr", Closed())
     assert main(["fit", str(ratings_file), "--rank", "2", "--out", str(tmp_path / "m.npz")]) == 0
     assert Recommender.load(tmp_path / "m.npz").rank == 2
@@ -472,6 +568,7 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, fit_number: int, iteration: in
         if len(fits) == fit_number and state.n_iter == iteration:
             raise KeyboardInterrupt
 
+    monkeypatch.setattr(fit, "is_watched", lambda: True)
     monkeypatch.setattr(fit, "_report", report)
 
 
@@ -496,6 +593,28 @@ def test_an_interrupted_assessment_writes_nothing(
     assert out.read_text() == "what was there before"
 
 
+@contextlib.contextmanager
+def watched(command: list[str]) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A process with a terminal for its errors, as a person has it."""
+    pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
+    terminal, other_end = pty.openpty()
+    termios.tcsetwinsize(other_end, (24, 100))  # in a terminal of no width nothing is shown
+    with subprocess.Popen(command, stderr=other_end, stdout=subprocess.DEVNULL) as process:
+        os.close(other_end)
+        try:
+            yield process, terminal
+        finally:
+            os.close(terminal)
+
+
+def read(terminal: int) -> str:
+    """What is there to be read; nothing at the end, which Linux calls an error."""
+    try:
+        return os.read(terminal, 2**16).decode(errors="replace")
+    except OSError:
+        return ""
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_control_c(tmp_path: Path) -> None:
     ratings = planted_ratings(400, 300, 30_000)
@@ -503,13 +622,14 @@ def test_control_c(tmp_path: Path) -> None:
     path, out = tmp_path / "r.csv", tmp_path / "m.npz"
     path.write_text("".join(f"{u},{i},{r:g}\n" for u, i, r in zip(users, items, values, strict=True)))
     command = [*NMFCORE, "fit", str(path), "--tol", "0", "--max-iter", "10000000", "--out", str(out)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if "iteration   20" in line:
-                break
+    with watched(command) as (process, terminal):
+        shown = ""
+        while not re.search(r"\b[1-9]\d+/10000000|iteration   20", shown):  # a bar if tqdm is there, or a line
+            more = read(terminal)
+            assert more, shown
+            shown += more
         process.send_signal(signal.SIGINT)
-        rest = process.stderr.read()
+        rest = "".join(iter(lambda: read(terminal), ""))
         assert process.wait(timeout=20) == 130
     assert "Traceback" not in rest
     kept = re.search(r"interrupted\. The model of iteration (\d+) was written", rest)
@@ -524,6 +644,58 @@ def test_a_closed_pipe_is_no_error(model_file: Path) -> None:
         assert process.stderr is not None
         process.stdout.close()  # before anything is written
         assert process.stderr.read() == ""
+        assert process.wait() == 0
+
+
+@pytest.mark.parametrize("also_errors", [False, True])
+def test_a_closed_pipe_ends_output_and_not_work(
+    ratings_file: Path, model_file: Path, tmp_path: Path, also_errors: bool
+) -> None:
+    model, table, image = tmp_path / "m.npz", tmp_path / "all.csv", tmp_path / "errors.svg"
+    few = ["--ranks", "1,2", "--folds", "2", "--max-iter", "3"]
+    commands = {
+        model: ["fit", ratings_file, "--rank", "2", "--test", "0.1", "--evaluate", "--max-iter", "3", "--out", model],
+        table: ["recommend", model_file, "--all", "--out", table],
+    }
+    if importlib.util.find_spec("matplotlib"):
+        commands[image] = ["select-rank", ratings_file, *few, "--plot", image]
+    for written, command in commands.items():
+        for how in (["-u"],) if also_errors else ([], ["-u"]):  # found at the end, or at the first line
+            called = [sys.executable, *how, "-m", "nmfcore", *map(str, command)]
+            with subprocess.Popen(called, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+                assert process.stdout is not None
+                assert process.stderr is not None
+                process.stdout.close()  # before anything is written
+                if also_errors:
+                    process.stderr.close()
+                else:
+                    said = process.stderr.read()
+                    assert said == "" or said.startswith("nmfcore: 4 of 4 fits")
+                assert process.wait() == 0
+            assert written.stat().st_size > 0
+            written.unlink()
+    main([str(part) for part in commands[model]])
+    assert Recommender.load(model).ratings_.nnz == 1200
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell")
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-", "| head -1", "2>&1 | head -1"])
+def test_without_an_output(ratings_file: Path, tmp_path: Path, closed: str) -> None:
+    command = shlex.join([*NMFCORE, "fit", str(ratings_file), "--rank", "2", "--out", "m.npz"])
+    run = subprocess.run(f"{command} {closed}", shell=True, cwd=tmp_path, capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.count("\n") == ("head" in closed)
+    assert Recommender.load(tmp_path / "m.npz").rank == 2
+
+
+def test_a_closed_pipe_is_no_error_of_a_table_either(model_file: Path) -> None:
+    with subprocess.Popen(
+        [*NMFCORE, "recommend", str(model_file), "--all", "--out", "-"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
         assert process.wait() == 0
 
 

@@ -219,9 +219,9 @@ def test_bad_input(model: Recommender, parts: tuple[Ratings, Ratings]) -> None:
     with pytest.raises(TypeError, match=r"needs nmfcore\.Ratings, not list"):
         nmfcore.evaluate(model, [[1, 2]])
     with pytest.raises(KeyError, match="unknown user 9999"):
-        nmfcore.evaluate(model, Ratings.from_triplets([1, 9999], [1, 1], [3, 3]))
+        nmfcore.evaluate(model, Ratings.from_triplets([1, 9999], [1, 1], [3, 3]), unknown="error")
     with pytest.raises(KeyError, match="unknown item 9999"):
-        nmfcore.evaluate(model, Ratings.from_triplets([1, 1], [1, 9999], [3, 3]))
+        nmfcore.evaluate(model, Ratings.from_triplets([1, 1], [1, 9999], [3, 3]), unknown="error")
     with pytest.raises(RuntimeError, match="not fitted"):
         nmfcore.evaluate(Recommender(), parts[1])
 

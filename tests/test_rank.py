@@ -1022,10 +1022,20 @@ def test_select_rank_tells_of_fits_that_did_not_converge(ratings_file, capsys):
         (["--loss", "itakura-saito", "--no-offsets"], "--prior and --no-offsets are for the loss of `fit`"),
         (["--loss", "itakura-saito", "--prior", "3"], "--prior and --no-offsets are for the loss of `fit`"),
         (["--plot", "errors.xyz"], "--plot errors.xyz: the name must end in the kind of image"),
+        (["--ranks", "0,2"], "ranks[0]=0 must be 1 or more"),
+        (["--ranks", "1-99999999999999"], "--ranks 1-99999999999999: 1-99999999999999 is more than 10,000 ranks"),
+        (["--folds", "0"], "--folds 0 must be 2 or more"),
+        (["--seed", "-1"], "--seed -1 must be 0 or more"),
+        (["--seed", str(2**32)], "--seed 4294967296 must be below 2**32"),
+        (["--patience", "0"], "--patience 0 must be 1 or more"),
+        (["--test", "0.9"], "--test 0.9: the share to hold out in each fold must be above 0 and"),
+        (["--loss", "itakura-saito", "--l2", "-1"], "--l2 -1.0 must"),
+        (["--loss", "itakura-saito", "--max-iter", "-1"], "--max-iter -1 must"),
     ],
 )
-def test_what_the_command_line_refuses(ratings_file, capsys, options, message):
-    assert main(["select-rank", str(ratings_file), *options]) == 2
+def test_what_the_command_line_refuses(capsys, options, message):
+    """Before the file is read: there is none."""
+    assert main(["select-rank", "absent.csv", *options]) == 2
     out, err = capsys.readouterr()
     assert message in err
     assert err.count("\n") == 1

@@ -264,6 +264,9 @@ def test_not_fitted() -> None:
         ({"offsets": "yes"}, TypeError, "offsets='yes'"),
         ({"tol": "x"}, TypeError, "tol='x'"),
         ({"max_iter": -1}, ValueError, "max_iter=-1"),
+        ({"l2": 10**400}, ValueError, "l2=10"),
+        ({"random_state": -1}, ValueError, "random_state=-1"),
+        ({"random_state": "x"}, TypeError, "random_state='x'"),
     ],
 )
 def test_bad_settings(settings: dict[str, object], kind: type[Exception], message: str) -> None:
@@ -413,6 +416,59 @@ def test_a_damaged_model_is_refused_by_name(fitted: Recommender, tmp_path: Path,
     archive.write(path, arrays, meta)
     with pytest.raises(ValueError, match=r"model\.npz: "):
         Recommender.load(path)
+
+
+NO_NUMBER = ("many", None, True, [1], {}, float("nan"), float("inf"), -1, 10**400)
+UNUSABLE = [
+    *(("recommender", "rank", bad) for bad in (*NO_NUMBER, 0, 3.0)),
+    *(("recommender", "l2", bad) for bad in (*NO_NUMBER, 1e308) if bad is not None),
+    *(("recommender", "prior", bad) for bad in (*NO_NUMBER, 0, 1e40)),
+    *(("recommender", "offsets", bad) for bad in ("yes", None, 1, [])),
+    *(("recommender", "tol", bad) for bad in NO_NUMBER),
+    *(("recommender", "max_iter", bad) for bad in (*NO_NUMBER[:-1], 2.5)),  # as many iterations as one likes
+    *(("recommender", "random_state", bad) for bad in (*NO_NUMBER, 2.5, 2**32) if bad is not None),
+    *(("settings", "loss", bad) for bad in ("kullback-leibler", "x", 1.0, float("nan"), 1e308, None)),
+    *(("settings", "missing_values", bad) for bad in (None, 0, False, float("nan"), "x")),
+    *(("settings", "l1", bad) for bad in ([0.1, 0.1], [0, 10**400], 0, [0])),
+    *(("settings", "l2", bad) for bad in ([0.1, 0.2], [10**400] * 2, [True, True], [0.1], "x", None)),
+    *(("settings", "l2_scaling", bad) for bad in (None, "size", ["count"])),
+    *(("settings", "offsets", bad) for bad in ("x", 1, None)),
+    *(("settings", "tol", bad) for bad in NO_NUMBER),
+    *(("settings", "max_iter", bad) for bad in NO_NUMBER[:-1]),
+    *(("settings", "column_scale", bad) for bad in ([0] * 90, [0] * 91, "x")),
+    *(("settings", "solver", bad) for bad in (None, 3)),
+    *(("recommender", name, ...) for name in saving.SETTINGS),
+    *(("settings", name, ...) for name in ("solver", "loss", "missing_values", "l1", "l2", "l2_scaling")),
+]
+
+
+@pytest.mark.parametrize(("where", "name", "value"), UNUSABLE, ids=lambda value: repr(value)[:20])
+def test_a_setting_that_cannot_be_used_is_refused_when_it_is_read(
+    fitted: Recommender, tmp_path: Path, where: str, name: str, value: object
+) -> None:
+    path = tmp_path / "model.npz"
+    fitted.save(path)
+    arrays, meta = archive.read(path, saving.MEMBERS)
+    if value is ...:
+        del meta[where][name]
+    else:
+        meta[where][name] = value
+    archive.write(path, arrays, meta)
+    with pytest.raises(ValueError, match=rf"model\.npz: damaged nmfcore model: .*{name}.*\. Save the model again\.$"):
+        Recommender.load(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("l2", 1e308), ("tol", "x"), ("max_iter", -1), ("random_state", -1), ("prior", 0)]
+)
+def test_a_file_that_would_be_refused_is_not_written(
+    ratings: Ratings, tmp_path: Path, name: str, value: object
+) -> None:
+    model = Recommender(rank=2, random_state=0).fit(ratings)
+    setattr(model, name, value)
+    with pytest.raises((TypeError, ValueError), match=f"{name}="):
+        model.save(tmp_path / "model.npz")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_files_that_are_no_recommender(fitted: Recommender, tmp_path: Path) -> None:

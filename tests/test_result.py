@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import nmfcore
-from nmfcore import Factorization, Status, archive
+from nmfcore import Factorization, Status, archive, result, validation
 from nmfcore.result import pack
 
 X = np.random.RandomState(0).random_sample((7, 5)) + 0.1
@@ -258,6 +258,18 @@ def test_descriptions_that_make_no_sense_are_refused(f, path, meta, message):
     with pytest.raises(ValueError, match=message) as caught:
         nmfcore.load(path)
     assert str(path) in str(caught.value)
+
+
+def test_the_setting_that_makes_no_sense_is_named(f, path):
+    for name, value in (("l2", [1, "x"]), ("l1", [10**400, 0]), ("loss", "x"), ("missing_values", False), ("tol", -1)):
+        rewrite(f, path, {"settings": {**pack(f)[1]["settings"], name: value}})
+        with pytest.raises(ValueError, match=f"the setting {name} is ") as caught:
+            nmfcore.load(path)
+        assert str(path) in str(caught.value)
+
+
+def test_the_losses_are_those_of_validation():
+    assert tuple(validation.LOSSES) == result._LOSSES  # written twice, so that reading a file does not load numba
 
 
 def test_a_file_of_a_newer_version(f, path, monkeypatch):

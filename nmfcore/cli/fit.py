@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import shlex
 import sys
 import time
@@ -14,8 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nmfcore import archive, validation
+from nmfcore import archive
 from nmfcore.cli import reading
+from nmfcore.cli.report import Report
+from nmfcore.cli.screen import going_on, is_watched
 from nmfcore.cli.words import count, ending, invoked_as
 from nmfcore.ratings import GlobalMean, Ratings, Recommender, UserItemMeans, evaluate, mae, rmse
 from nmfcore.ratings.fitting import bar_is_possible
@@ -33,22 +36,31 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.test = EVALUATED
     if arguments.test is not None and not 0 < arguments.test < 1:
         raise ValueError(f"--test {arguments.test:g}: the share to hold out is between 0 and 1, such as 0.1")
-    validation.generator(arguments.seed)
     archive.check_target(arguments.out)  # now, not after the work
     reading.check_apart("--out", arguments.out, arguments.ratings)
+    report = Report(arguments.json)
     began = time.perf_counter()
-    ratings = reading.read(arguments)
-    _describe(arguments.ratings, ratings, time.perf_counter() - began)
+    with going_on(_reading(arguments.ratings)):
+        ratings = reading.read(arguments)
+    _describe(report, arguments.ratings, ratings, time.perf_counter() - began)
     if arguments.test is not None:
         try:
             train, test = ratings.split(arguments.test, random_state=arguments.seed)
-            _assess(model, train, test)
+            _assess(report, model, train, test)
             if arguments.evaluate:
-                _assess_lists(model, test)
+                _assess_lists(report, model, test)
         except KeyboardInterrupt as interrupt:
             interrupt.add_note(f"It was the fit to the training part; {arguments.out} was not written.")
             raise
-    _fit_all(model, ratings, arguments.out, after_test=arguments.test is not None)
+    _fit_all(report, model, ratings, arguments.out, after_test=arguments.test is not None)
+    report.close()
+
+
+def _reading(path: str) -> str:
+    """What to tell who waits for a file to be read."""
+    with contextlib.suppress(OSError):  # the reader says what is wrong with it
+        return f"reading {os.path.basename(path)}, {os.path.getsize(path) / 1e6:,.0f} MB"
+    return f"reading {os.path.basename(path)}"
 
 
 def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -57,24 +69,41 @@ def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _describe(path: str, ratings: Ratings, seconds: float) -> None:
+def _describe(report: Report, path: str, ratings: Ratings, seconds: float) -> None:
     m, n = ratings.shape
-    low, high = ratings.data.min(), ratings.data.max()
-    per_user = np.diff(ratings.indptr)
-    per_item = np.bincount(ratings.indices, minlength=n)
-    size = f"{count(ratings.nnz, 'rating')} of {count(n, 'item')} by {count(m, 'user')}"
-    print(f"{path}: {size}, read in {seconds:.2f} s")
-    print(
-        f"  {100 * ratings.density:.3g} % of all pairs are rated; from {low:g} to {high:g}, mean {ratings.mean():.3f}"
+    low, high, mean = float(ratings.data.min()), float(ratings.data.max()), ratings.mean()
+    counts = {"user": np.diff(ratings.indptr), "item": np.bincount(ratings.indices, minlength=n)}
+    (of_user, most_of_user), (of_item, most_of_item) = (
+        (float(np.median(each)), int(each.max())) for each in counts.values()
     )
-    print(f"  ratings of a user: median {np.median(per_user):g}, most {per_user.max():,}; ", end="")
-    print(f"of an item: median {np.median(per_item):g}, most {per_item.max():,}")
+    report.figures["ratings"] = {
+        "file": path,
+        "seconds": seconds,
+        "n_ratings": ratings.nnz,
+        "n_items": n,
+        "n_users": m,
+        "density": ratings.density,
+        "min": low,
+        "max": high,
+        "mean": mean,
+        "median_of_user": of_user,
+        "most_of_user": most_of_user,
+        "median_of_item": of_item,
+        "most_of_item": most_of_item,
+    }
+    size = f"{count(ratings.nnz, 'rating')} of {count(n, 'item')} by {count(m, 'user')}"
+    report.say(f"{path}: {size}, read in {seconds:.2f} s")
+    report.say(f"  {100 * ratings.density:.3g} % of all pairs are rated; from {low:g} to {high:g}, mean {mean:.3f}")
+    of_users = f"ratings of a user: median {of_user:g}, most {most_of_user:,}"
+    report.say(f"  {of_users}; of an item: median {of_item:g}, most {most_of_item:,}")
 
 
-def _assess(model: Recommender, train: Ratings, test: Ratings) -> None:
-    """Fit to the training part; print errors on the test part beside those of the baselines."""
+def _assess(report: Report, model: Recommender, train: Ratings, test: Ratings) -> None:
+    """Fit to the training part; tell errors on the test part beside those of the baselines."""
     held_out = count(test.nnz, "rating")
-    print(f"\nHow good are predictions? Held out: {held_out}, chosen at random; fitted to the other {train.nnz:,}.")
+    report.say(
+        f"\nHow good are predictions? Held out: {held_out}, chosen at random; fitted to the other {train.nnz:,}."
+    )
     rows: list[tuple[str, Predict, float]] = []
     for name, baseline in (("mean of all ratings", GlobalMean), ("user and item means", UserItemMeans)):
         began = time.perf_counter()
@@ -84,23 +113,35 @@ def _assess(model: Recommender, train: Ratings, test: Ratings) -> None:
     rows.append(
         (f"Recommender, {count(model.rank, 'feature')}", model.factorization_.predict, time.perf_counter() - began)
     )
-    print(f"\n  {'prediction':26}   RMSE     MAE   seconds")
+    report.say(f"\n  {'prediction':26}   RMSE     MAE   seconds")
+    predictions: list[dict[str, Any]] = []
     for name, predict, seconds in rows:
         error = errors(predict, test, model.rating_range_)
-        print(f"  {name:26} {error[0]:6.4f}  {error[1]:6.4f}  {seconds:8.2f}")
-    print("  (predictions brought into the range of the ratings; less is better)")
+        predictions.append({"prediction": name, "rmse": error[0], "mae": error[1], "seconds": seconds})
+        report.say(f"  {name:26} {error[0]:6.4f}  {error[1]:6.4f}  {seconds:8.2f}")
+    report.figures["test"] = {"n_held_out": test.nnz, "n_fitted": train.nnz, "predictions": predictions}
+    report.say("  (predictions brought into the range of the ratings; less is better)")
 
 
-def _assess_lists(model: Recommender, test: Ratings) -> None:
-    """Print how good the recommendations are that the held-out ratings speak about."""
+def _assess_lists(report: Report, model: Recommender, test: Ratings) -> None:
+    """Tell how good the recommendations are that the held-out ratings speak about."""
     began = time.perf_counter()
-    found = evaluate(model, test)
-    print(f"\nHow good are recommendations? The best {found.k} of all items but those rated in training, for")
-    print(f"{count(found.n_users, 'user')} with a held-out rating of {found.threshold:.4g} (the mean) or more.\n")
+    with going_on("recommending to who has ratings held out"):
+        found = evaluate(model, test)
+    seconds = time.perf_counter() - began
+    figures = {name: getattr(found, name) for name in ("precision", "recall", "ndcg", "map", "coverage")}
+    report.figures["recommendations"] = {
+        "k": found.k,
+        "n_users": found.n_users,
+        "threshold": found.threshold,
+        **figures,
+        "seconds": seconds,
+    }
+    report.say(f"\nHow good are recommendations? The best {found.k} of all items but those rated in training, for")
+    report.say(f"{count(found.n_users, 'user')} with a held-out rating of {found.threshold:.4g} (the mean) or more.\n")
     names = (f"precision@{found.k}", f"recall@{found.k}", f"NDCG@{found.k}", f"MAP@{found.k}", "coverage", "seconds")
-    values = (found.precision, found.recall, found.ndcg, found.map, found.coverage)
-    print("  " + "".join(f"{name:>14}" for name in names))
-    print("  " + "".join(f"{value:14.4f}" for value in values) + f"{time.perf_counter() - began:14.2f}")
+    report.say("  " + "".join(f"{name:>14}" for name in names))
+    report.say("  " + "".join(f"{value:14.4f}" for value in figures.values()) + f"{seconds:14.2f}")
 
 
 def errors(predict: Predict, test: Ratings, limits: tuple[float, float]) -> tuple[float, float]:
@@ -110,8 +151,9 @@ def errors(predict: Predict, test: Ratings, limits: tuple[float, float]) -> tupl
     return rmse(values, predicted), mae(values, predicted)
 
 
-def _fit_all(model: Recommender, ratings: Ratings, out: str, *, after_test: bool) -> None:
-    print(f"\nFitting to all {count(ratings.nnz, 'rating')}" + (", the held-out ones included." if after_test else "."))
+def _fit_all(report: Report, model: Recommender, ratings: Ratings, out: str, *, after_test: bool) -> None:
+    included = ", the held-out ones included." if after_test else "."
+    report.say(f"\nFitting to all {count(ratings.nnz, 'rating')}{included}")
     try:
         fit(model, ratings)
     except KeyboardInterrupt as interrupt:
@@ -124,23 +166,32 @@ def _fit_all(model: Recommender, ratings: Ratings, out: str, *, after_test: bool
         raise
     model.save(out)
     f = model.factorization_
+    report.figures["fit"] = {
+        "n_ratings": ratings.nnz,
+        "rank": model.rank,
+        "n_iter": f.n_iter,
+        "seconds": f.seconds,
+        "kkt": f.kkt,
+        "converged": f.converged,
+        "status": ending(f.status.value),
+        "model": out,
+    }
     certificate = f"KKT residual {f.kkt:.1e} (0 = nothing left to improve)"
-    print(f"  {count(f.n_iter, 'iteration')} in {f.seconds:.2f} s, {certificate}.")
-    print(f"  {ending(f.status.value)}")
+    report.say(f"  {count(f.n_iter, 'iteration')} in {f.seconds:.2f} s, {certificate}.")
+    report.say(f"  {ending(f.status.value)}")
     out, user = shlex.quote(out), str(ratings.users[0])
     joint = "=" if user.startswith("-") else " "  # else it would be taken for an option
-    print(f"\nWritten to {out}. Next:\n  {invoked_as()} recommend {out} --user{joint}{shlex.quote(user)}")
+    report.say(f"\nWritten to {out}. Next:\n  {invoked_as()} recommend {out} --user{joint}{shlex.quote(user)}")
 
 
 def fit(model: Recommender, ratings: Ratings) -> None:
-    """Fit with a progress bar where a person is watching and tqdm is there, else with a few lines."""
+    """Fit; who watches is shown a progress bar if tqdm is there, else a few lines. Nobody else is shown anything."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the status is printed
         bar = bar_is_possible()
-        model.fit(ratings, progress=bar, callback=None if bar else _report)
+        model.fit(ratings, progress=bar, callback=None if bar or not is_watched() else _report)
 
 
 def _report(state: Any) -> None:
     if state.n_iter in SHOWN or state.n_iter % 100 == 0:
-        with contextlib.suppress(BrokenPipeError):  # whoever reads this has had enough; the model is still wanted
-            print(f"  iteration {state.n_iter:4}: KKT residual {state.kkt:.1e}, {state.seconds:.1f} s", file=sys.stderr)
+        print(f"  iteration {state.n_iter:4}: KKT residual {state.kkt:.1e}, {state.seconds:.1f} s", file=sys.stderr)

@@ -24,6 +24,7 @@ L2 = 0.025  # of a plain factorisation, for each rating, of their mean
 AS_FIT = "frobenius"  # the loss of the Recommender
 RULES = ("one-standard-error", "paired", "best")
 LOSSES = ("frobenius", "kullback-leibler", "itakura-saito")
+MOST_RANKS = 10_000  # in a range: a slip of the keyboard would fill the memory
 OF_FIT = ("l2", "prior", "offsets", "tol", "max_iter")  # what a Recommender is told
 
 _DESCRIPTION = """Choose the number of latent features by the error on held-out ratings. Every fold of them is held out
@@ -88,9 +89,12 @@ def parse_ranks(text: str) -> list[int]:
     for part in text.split(","):
         first, dash, last = part.partition("-")
         try:
-            ranks += range(int(first), int(last) + 1) if dash else [int(first)]
+            more = range(int(first), int(last if dash else first) + 1)
         except ValueError:
             raise ValueError(f"--ranks {text}: {part.strip()!r} is not a rank; type 2,4,8,16 or 1-10") from None
+        if more and more[-1] - more[0] >= MOST_RANKS:
+            raise ValueError(f"--ranks {text}: {part.strip()} is more than {MOST_RANKS:,} ranks; type fewer")
+        ranks += more
     return ranks
 
 
@@ -99,6 +103,7 @@ def run(arguments: argparse.Namespace) -> None:
     from nmfcore.stopping import ConvergenceWarning
 
     ranks = parse_ranks(arguments.ranks)
+    _check(arguments, ranks)
     select = _as_fit_does(arguments) if arguments.loss == AS_FIT else _plainly(arguments)
     if arguments.plot is not None:
         _check_plot(arguments.plot)  # now, not after the work
@@ -128,6 +133,20 @@ def run(arguments: argparse.Namespace) -> None:
     for warning in caught:
         print(f"nmfcore: {ending(str(warning.message))}", file=sys.stderr)
     _conclude(s, arguments)
+
+
+def _check(arguments: argparse.Namespace, ranks: list[int]) -> None:
+    """Refuse now, and not after a long read, what the choice would refuse."""
+    from nmfcore import validation
+    from nmfcore.holdout import share_of_entries
+    from nmfcore.rank.path import Search
+    from nmfcore.ratings import Recommender
+
+    asked = {"n_folds": arguments.folds, "patience": arguments.patience, "rule": arguments.rule}
+    search = Search.checked(ranks, **asked, warm_start=False, callback=None)
+    share_of_entries(arguments.test, search.n_folds)
+    validation.generator(arguments.seed)
+    Recommender(**_given(arguments, *OF_FIT))  # a factorisation with another loss has the same rules for l2 and so on
 
 
 def _as_fit_does(arguments: argparse.Namespace) -> Callable[..., RankSelection]:

@@ -36,7 +36,7 @@ from nmfcore.holdout.reading import kept_entries, read
 from nmfcore.holdout.sparse import CSR, dense_rows
 from nmfcore.validation import Compressed
 
-__all__ = ["HOLDOUTS", "LEAST_SHARE", "Blocks", "Entries", "Measure", "hold_out"]
+__all__ = ["HOLDOUTS", "LEAST_SHARE", "Blocks", "Entries", "Measure", "hold_out", "share_of_entries"]
 
 HOLDOUTS = ("auto", "entries", "blocks")
 
@@ -77,7 +77,7 @@ def hold_out(
             matrix = dense_rows(CSR(*matrix), 0, matrix.shape[0])
         elif observed is not None:
             matrix, weight = kept_entries(matrix, observed, weight)
-    share = _share(test, min(0.1, 1.0 / n_folds), 1.0 / n_folds, f"{n_folds} disjoint folds")
+    share = share_of_entries(test, n_folds)
     where = None if isinstance(matrix, Compressed) else observed
     return make_entries(matrix, where, weight, n_folds, share, rng, shift)
 
@@ -92,6 +92,11 @@ def _moderate(X: Array | Compressed, observed: Array | None) -> tuple[Array | Co
     with np.errstate(over="ignore", invalid="ignore"):  # of what is not observed
         scaled = np.ldexp(values, -2 * shift)
     return X._replace(values=scaled) if isinstance(X, Compressed) else scaled, shift
+
+
+def share_of_entries(test: float | None, n_folds: int) -> float:
+    """The share of the entries to hold out in each fold; ValueError if there cannot be so many of ``test``."""
+    return _share(test, min(0.1, 1.0 / n_folds), 1.0 / n_folds, f"{n_folds} disjoint folds")
 
 
 def _share(test: float | None, default: float, most: float, what: str) -> float:

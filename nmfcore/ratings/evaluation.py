@@ -5,15 +5,17 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nmfcore.parallel import Team, default_threads
-from nmfcore.ratings import ranked
+from nmfcore.ratings import ranked, unknown_ids
+from nmfcore.ratings.ids import find_ids
 from nmfcore.ratings.ranking import Block, Positions, best_items, frozen
 from nmfcore.ratings.ratings import Ratings
+from nmfcore.ratings.unknown_ids import NOWHERE, Unknown
 
 if TYPE_CHECKING:
     from nmfcore.ratings.recommender import Recommender
@@ -29,7 +31,7 @@ class Evaluation:
     Attributes
     ----------
     rmse, mae : float
-        Errors over all test ratings, in their unit.
+        Errors over ``n_ratings`` test ratings, in their unit; NaN if there are none.
     precision, recall, ndcg, map : float
         Means over ``n_users`` users of `precision_at_k` and so on; NaN if there are none.
     coverage : float
@@ -39,9 +41,15 @@ class Evaluation:
     threshold : float
         Test ratings of at least this are relevant.
     n_ratings : int
-        Number of test ratings.
+        Number of test ratings that count.
     n_users : int
-        Users with a relevant test rating.
+        Users with a relevant test rating that counts.
+    unknown : {"average", "drop", "error"}
+        Whether ratings of users and items that the model does not know count.
+    n_unknown_users, n_unknown_items : int
+        How many users and items with a test rating the model does not know.
+    n_unknown_ratings : int
+        Test ratings by one of these users or of one of these items.
     """
 
     rmse: float
@@ -55,16 +63,28 @@ class Evaluation:
     threshold: float
     n_ratings: int
     n_users: int
+    unknown: str = "average"
+    n_unknown_users: int = 0
+    n_unknown_items: int = 0
+    n_unknown_ratings: int = 0
 
     def __str__(self) -> str:
         lines = [
             f"{self.n_ratings:,} test ratings: RMSE {self.rmse:.4f}, MAE {self.mae:.4f}",
+            *self._about_unknown(),
             f"{self.n_users:,} users with a test rating of {self.threshold:.4g} or more; best {self.k} of all items:",
         ]
         for name in ("precision", "recall", "ndcg", "map", "coverage"):
             shown = {"ndcg": "NDCG", "map": "MAP"}.get(name, name)
             lines.append(f"  {f'{shown}@{self.k}':14} {getattr(self, name):.4f}")
         return "\n".join(lines)
+
+    def _about_unknown(self) -> list[str]:
+        if not self.n_unknown_ratings:
+            return []
+        what = "further ones were left out" if self.unknown == "drop" else "of them were predicted by averages"
+        who = f"{self.n_unknown_users:,} users and {self.n_unknown_items:,} items are not in the model"
+        return [f"  {self.n_unknown_ratings:,} {what}: {who}"]
 
 
 def evaluate(
@@ -75,13 +95,16 @@ def evaluate(
     threshold: float | None = None,
     clip: bool = True,
     n_threads: int | None = None,
+    unknown: Unknown = "average",
 ) -> Evaluation:
     """Measure a fitted model on held-out ratings: errors, and the quality of what it recommends.
 
     Every user with a relevant test rating gets the k best of *all* items except those rated in training, and the means
     over these users are taken; the formulas are those of `nmfcore.metrics`. Users without one are left out of the
     ranking metrics, since recall is not defined for them. Test ratings of users and items that have few or no
-    training ratings count like all others.
+    training ratings count like all others, and so do those that the model does not know at all, as after a split by
+    time: an unknown user is given what the average user of the model would be, and a relevant item that is unknown is
+    one that nobody is recommended.
 
     Parameters
     ----------
@@ -99,16 +122,22 @@ def evaluate(
         Bring predictions into the range of the training ratings before errors are taken. (Lists do not depend on it.)
     n_threads : int, optional
         The same bits for any number; default as in :func:`nmfcore.factorize`.
+    unknown : {"average", "drop", "error"}
+        What to do about test ratings of users and items that the model does not know: predict them by its average user
+        and item, leave them out, or raise. (It knows whom the training ratings list, also without a rating, as both
+        parts of `Ratings.split` list everybody.)
 
     Returns
     -------
     Evaluation
-        ``rmse, mae, precision, recall, ndcg, map, coverage`` and what they were taken over.
+        ``rmse, mae, precision, recall, ndcg, map, coverage``, what they were taken over, and how much of the test part
+        the model does not know.
 
     Raises
     ------
     KeyError
-        A test rating is of a user or an item that the model does not know; the message names it.
+        With ``unknown="error"``, a test rating is of a user or an item that the model does not know; the message names
+        it. With any, the ids are texts where the model's are integers or the other way round.
     RuntimeError
         The model is not fitted.
     TypeError, ValueError
@@ -122,6 +151,13 @@ def evaluate(
     >>> result = evaluate(Recommender(rank=4, random_state=0).fit(train), test, k=5)
     >>> result.n_ratings, result.k, 0 < result.ndcg < 1
     (600, 5, True)
+
+    Somebody new, and an item that came out later:
+
+    >>> later = test.merge(Ratings.from_triplets([201, 201, 7], [1, 101, 101], [4, 5, 3]))
+    >>> result = evaluate(Recommender(rank=4, random_state=0).fit(train), later)
+    >>> result.n_ratings, result.n_unknown_users, result.n_unknown_items, result.n_unknown_ratings
+    (603, 1, 1, 3)
     """
     from nmfcore import validation  # it loads numba, which reading ratings does without
 
@@ -133,31 +169,70 @@ def evaluate(
         )
     if not hasattr(model, "factorization_"):
         raise TypeError(f"evaluate needs a fitted nmfcore.Recommender, not {type(model).__name__}.")
+    unknown_ids.check(unknown)
     train, f = model.ratings_, model.factorization_
     threshold = train.mean() if threshold is None else validation.non_negative(threshold, "threshold")
-    users, items = _positions(train, test)
+    part = _locate(train, test, unknown)
     limits = model.rating_range_ if clip else (-math.inf, math.inf)
     threads = default_threads() if n_threads is None else validation.whole(n_threads, "n_threads", 1)
-    W, H = frozen(f.W), frozen(f.H)
-    rmse, mae = errors(W, H, test, users, items, limits, threads)
-    tally, seen = _Tally(k, train.shape[1]), (train.indptr, train.indices)
-    for lo, hi in _slabs(test, BATCH_RATINGS):
-        rows, relevant = _relevant(test, users, items, threshold, lo, hi)
+    tally = _Tally(k, train.shape[1])
+    if part.test is None:
+        return Evaluation(math.nan, math.nan, *tally.means(), k, threshold, 0, 0, unknown, *part.n_unknown)
+    W, H, indptr = f.W, f.H, train.indptr
+    if any(part.n_unknown) and unknown == "average":  # one more user, who has seen nothing, and one more item
+        w, h = model._fitted().average()
+        W, H, indptr = np.vstack((W, w)), np.column_stack((H, h)), np.append(indptr, indptr[-1])
+    rmse, mae = errors(frozen(W), frozen(H), part.test, part.users, part.items, limits, threads)
+    W, H, seen = frozen(W), frozen(f.H), (indptr, train.indices)  # who knows an item that does not is not told
+    for lo, hi in _slabs(part.test, BATCH_RATINGS):
+        rows, relevant = _relevant(part, train.shape[1], threshold, lo, hi)
         for block in best_items(W, H, rows, k, seen=seen, n_threads=threads):
-            tally.add(block, *relevant)
-    return Evaluation(rmse, mae, *tally.means(), k, threshold, test.nnz, tally.n_users)
+            tally.add(block, relevant)
+    return Evaluation(rmse, mae, *tally.means(), k, threshold, part.test.nnz, tally.n_users, unknown, *part.n_unknown)
 
 
-def _positions(train: Ratings, test: Ratings) -> tuple[Positions, Positions]:
-    """Where the model has the users and the items of the test part; -1 for who is listed there without a rating."""
-    users, items = np.full(test.shape[0], -1), np.full(test.shape[1], -1)
-    rated = np.flatnonzero(np.diff(test.indptr))
-    users[rated] = train.user_index(test.users[rated])
-    listed = np.zeros(items.size, dtype=bool)
-    listed[test.indices] = True  # bincount would copy all of them first
-    rated = np.flatnonzero(listed)
-    items[rated] = train.item_index(test.items[rated])
-    return users, items
+class _Part(NamedTuple):
+    """What counts of a test part, None if nothing does, and where the model has its users and items.
+
+    Who is unknown is one more, after all that are known; the place of who has no rating means nothing.
+    """
+
+    test: Ratings | None
+    users: Positions
+    items: Positions
+    n_unknown: tuple[int, int, int]
+
+
+def _locate(train: Ratings, test: Ratings, unknown: Unknown) -> _Part:
+    """Find the users and the items of the test part in the model."""
+    rated = np.diff(test.indptr) > 0
+    users, new_users = _places(train, test.users, rated, "user", unknown)
+    rated = np.zeros(test.shape[1], dtype=bool)
+    rated[test.indices] = True  # bincount would copy all of them first
+    items, new_items = _places(train, test.items, rated, "item", unknown)
+    if not (new_users.any() or new_items.any()):
+        return _Part(test, users, items, (0, 0, 0))
+    known = ~(np.repeat(new_users, np.diff(test.indptr)) | new_items[test.indices])
+    n_known = int(np.count_nonzero(known))
+    n_unknown = int(np.count_nonzero(new_users)), int(np.count_nonzero(new_items)), test.nnz - n_known
+    if unknown == "average":
+        return _Part(test, users, items, n_unknown)
+    return _Part(test._subset(known) if n_known else None, users, items, n_unknown)
+
+
+def _places(
+    train: Ratings, ids: Any, rated: NDArray[np.bool_], noun: str, unknown: Unknown
+) -> tuple[Positions, NDArray[np.bool_]]:
+    """Where the model has these users or items, and which of them it does not; who has no rating need not be known."""
+    known = train.users if noun == "user" else train.items
+    if unknown == "error":
+        found = find_ids(ids[rated], known, noun)
+    else:
+        found = unknown_ids.find_distinct(ids[rated], known, noun)
+    places, new = np.full(ids.size, known.size), np.zeros(ids.size, dtype=bool)
+    new[rated] = found == NOWHERE
+    places[rated] = np.where(found == NOWHERE, known.size, found)
+    return places, new
 
 
 def errors(
@@ -194,17 +269,35 @@ def _slabs(test: Ratings, size: int) -> list[tuple[int, int]]:
     return [(int(lo), int(hi)) for lo, hi in itertools.pairwise(ends)]
 
 
-def _relevant(
-    test: Ratings, users: Positions, items: Positions, threshold: float, lo: int, hi: int
-) -> tuple[Positions, tuple[Positions, Positions]]:
-    """Of some rows of the test part, those with relevant ratings as users of the model; what these are, as CSR."""
-    part = slice(int(test.indptr[lo]), int(test.indptr[hi]))
-    kept = test.data[part] >= threshold
-    before = np.concatenate(([0], np.cumsum(kept)))
-    counts = np.diff(before[test.indptr[lo : hi + 1] - part.start])
+class _Relevant(NamedTuple):
+    """Relevant items of some users: in compressed rows those that the model knows, and how many there are in all."""
+
+    indptr: Positions
+    indices: Positions
+    counts: Positions
+
+
+def _relevant(part: _Part, n_items: int, threshold: float, lo: int, hi: int) -> tuple[Positions, _Relevant]:
+    """Of some rows of the test part, those with relevant ratings as users of the model; what these are."""
+    test = part.test
+    assert test is not None
+    own = slice(int(test.indptr[lo]), int(test.indptr[hi]))
+    kept = test.data[own] >= threshold
+    counts = _counted(kept, test.indptr[lo : hi + 1] - own.start)
     listed = np.flatnonzero(counts)
     # The model's order of items is that of the ids, as in the test part: rows stay ascending.
-    return users[lo + listed], (np.concatenate(([0], np.cumsum(counts[listed]))), items[test.indices[part][kept]])
+    places = part.items[test.indices[own][kept]]
+    known = places < n_items
+    of_known = _counted(known, np.concatenate(([0], np.cumsum(counts[listed]))))
+    indptr = np.concatenate(([0], np.cumsum(of_known)))
+    return part.users[lo + listed], _Relevant(indptr, places[known], counts[listed])
+
+
+def _counted(kept: NDArray[np.bool_], indptr: Positions) -> Positions:
+    """How many are kept of each row."""
+    before = np.concatenate(([0], np.cumsum(kept)))
+    counts: Positions = np.diff(before[indptr])
+    return counts
 
 
 class _Tally:
@@ -217,16 +310,16 @@ class _Tally:
         self.sums = np.zeros(4)
         self.recommended = np.zeros(n_items, dtype=bool)
 
-    def add(self, block: Block, indptr: Positions, indices: Positions) -> None:
-        """Count the lists of a block in, given all relevant items in compressed rows."""
+    def add(self, block: Block, relevant: _Relevant) -> None:
+        """Count the lists of a block in, given all relevant items."""
         valid = block.valid
-        n_relevant = np.diff(indptr[block.lo : block.hi + 1])
+        indptr, n_relevant = relevant.indptr, relevant.counts[block.lo : block.hi]
         # A user and an item as one number, ascending: a look-up for all users of the block together.
-        keys = np.repeat(np.arange(n_relevant.size) * self.n_items, n_relevant)
-        keys += indices[indptr[block.lo] : indptr[block.hi]]
+        keys = np.repeat(np.arange(n_relevant.size) * self.n_items, np.diff(indptr[block.lo : block.hi + 1]))
+        keys += relevant.indices[indptr[block.lo] : indptr[block.hi]]
+        keys = np.append(keys, n_relevant.size * self.n_items)  # beyond all that may be looked for
         wanted = np.arange(n_relevant.size)[:, None] * self.n_items + block.items
-        place = np.minimum(np.searchsorted(keys, wanted), keys.size - 1)
-        hits = valid & (keys[place] == wanted)
+        hits = valid & (keys[np.searchsorted(keys, wanted)] == wanted)
         metrics = (ranked.precisions, ranked.recalls, ranked.ndcgs, ranked.average_precisions)
         self.sums += [metric(hits, n_relevant, self.k).sum() for metric in metrics]
         self.recommended[block.items[valid]] = True

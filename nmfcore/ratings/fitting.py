@@ -16,10 +16,12 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from nmfcore.ratings import unknown_ids
 from nmfcore.ratings.baselines import GlobalMean, UserItemMeans
 from nmfcore.ratings.model import Model, in_unit
 from nmfcore.ratings.posing import pose, pose_users, unit_of
 from nmfcore.ratings.ratings import Ratings
+from nmfcore.ratings.unknown_ids import NOWHERE, Unknown
 from nmfcore.result import Factorization
 
 L2_PER_MEAN = 0.0185  # of the mean rating; a compromise between validation parts of four sets, see Recommender
@@ -48,11 +50,7 @@ class Task(NamedTuple):
             )
         means = UserItemMeans.fit(ratings)
         l2 = L2_PER_MEAN * means.mean if l2 is None else l2
-        most = MOST_L2 * unit_of(means)
-        if not l2 <= most:
-            raise ValueError(
-                f"l2={l2:g} for each rating is too large a penalty: it overflows. Choose less than {most:g}."
-            )
+        check_l2(l2, means)
         return cls(ratings, means, l2, prior)
 
     def problem(self) -> dict[str, Any]:
@@ -77,6 +75,13 @@ class Task(NamedTuple):
         return Model.of(self.ratings, whole, self.means, self.prior)
 
 
+def check_l2(l2: float, means: UserItemMeans) -> None:
+    """Raise if a penalty is too large for ratings with these means."""
+    most = MOST_L2 * unit_of(means)
+    if not l2 <= most:
+        raise ValueError(f"l2={l2:g} for each rating is too large a penalty: it overflows. Choose less than {most:g}.")
+
+
 def start_from(model: Model, ratings: Ratings) -> dict[str, NDArray[Any]]:
     """W and H to begin with for the model's ratings and more: who and what is new is average."""
     whole = in_unit(model.whole, unit_of(model.means) / unit_of(GlobalMean.fit(ratings)))
@@ -86,11 +91,27 @@ def start_from(model: Model, ratings: Ratings) -> dict[str, NDArray[Any]]:
     return {"W": W, "H": np.ascontiguousarray(Ht.T)}
 
 
-def fold_in(model: Model, ratings: Ratings) -> Model:
+def fold_in(model: Model, ratings: Ratings, unknown: Unknown = "error") -> Model:
     """The model of these users, with the items and the prior as they were fitted."""
-    columns = model.ratings.item_index(ratings.items)  # ascending, as both kinds of ids are
+    unknown_ids.check(unknown)
+    if unknown == "error":
+        columns = model.ratings.item_index(ratings.items)
+    else:
+        columns = unknown_ids.find_distinct(ratings.items, model.ratings.items, "item")
+    new, others = columns[ratings.indices] == NOWHERE, None
+    if new.all():
+        raise ValueError(
+            f"the model knows none of the items rated, such as {ratings.items[ratings.indices[0]].item()!r}. What it "
+            'makes of a user without ratings of items that it knows is predict(..., unknown="average").'
+        )
+    if new.any():
+        if unknown == "average":
+            users = np.repeat(np.arange(ratings.shape[0]), np.diff(ratings.indptr))
+            others = users[new], ratings.data[new]
+        ratings = ratings._subset(~new)
+    # Positions ascend within each user, as ids of both do.
     theirs = Ratings(ratings.users, model.ratings.items, ratings.indptr, columns[ratings.indices], ratings.data)
-    problem = pose_users(theirs, model.means, model.limits, model.prior, unit_of(model.means))
+    problem = pose_users(theirs, model.means, model.limits, model.prior, unit_of(model.means), others)
     W = model.whole.transform(problem.X, weights=problem.weights)
     whole = dataclasses.replace(model.whole, W=np.vstack((W, model.whole.W[-1:])))
     return Model.of(theirs, whole, model.means, model.prior, model.limits)
@@ -98,7 +119,7 @@ def fold_in(model: Model, ratings: Ratings) -> Model:
 
 def bar_is_possible() -> bool:
     """Whether a person is watching, and tqdm is there."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():  # None where it is closed
         return False
     try:
         import tqdm  # noqa: F401

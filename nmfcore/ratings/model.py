@@ -6,6 +6,7 @@ import dataclasses
 from typing import NamedTuple, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nmfcore.ratings.baselines import GlobalMean, UserItemMeans
 from nmfcore.ratings.posing import unit_of
@@ -42,6 +43,12 @@ class Model(NamedTuple):
         whole = dataclasses.replace(whole, W=W, H=H)
         low, high = limits or (float(ratings.data.min()), float(ratings.data.max()))
         return cls(ratings, own_part(whole, means), whole, means, prior, (low, high))
+
+    def average(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The components of the average user and of the average item, in the unit of the ratings."""
+        whole = dataclasses.replace(self.whole, W=self.whole.W[-1:], H=self.whole.H[:, -1:])
+        f = in_unit(whole, unit_of(self.means))
+        return f.W[0], f.H[:, 0]
 
     @property
     def l2(self) -> float:

@@ -9,6 +9,7 @@ the factors that are handed back; a user who comes later rates the same average 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
@@ -72,17 +73,35 @@ def pose(ratings: Ratings, means: UserItemMeans, prior: float, unit: float) -> P
 
 
 def pose_users(
-    ratings: Ratings, means: UserItemMeans, limits: tuple[float, float], prior: float, unit: float
+    ratings: Ratings,
+    means: UserItemMeans,
+    limits: tuple[float, float],
+    prior: float,
+    unit: float,
+    others: tuple[NDArray[np.int64], NDArray[np.float64]] | None = None,
 ) -> Problem:
-    """Other users' ratings of the same items, with the average item; ``means`` are those the model was fitted with."""
+    """Other users' ratings of the same items, with the average item; ``means`` are those the model was fitted with.
+
+    ``others`` are ratings of items that the model does not know, as users and ratings: each is one more of the average
+    item. Several of one entry are the mean of them with the weight of them all, but for a constant.
+    """
     m, n = ratings.shape
     users = np.repeat(np.arange(m), np.diff(ratings.indptr))
-    offsets = means.of_users(users, ratings.indices, ratings.data, m)
+    items, data, weight = ratings.indices, ratings.data, np.full(m, prior)
+    if others is not None:
+        means = replace(means, item_offsets=np.append(means.item_offsets, 0.0))
+        users, data = np.concatenate((users, others[0])), np.concatenate((data, others[1]))
+        items = np.concatenate((items, np.full(others[0].size, n)))
+    levels = np.clip(means.mean + means.of_users(users, items, data, m), *limits) / unit
+    if others is not None:
+        further = np.bincount(others[0], minlength=m)
+        levels = (prior * levels + np.bincount(others[0], others[1] / unit, m)) / (prior + further)
+        weight += further
     ends = ratings.indptr[1:]
     indptr = ratings.indptr + np.arange(m + 1)
     indices = np.insert(ratings.indices, ends, n).astype(np.int32)
-    data = np.insert(ratings.data, ends, np.clip(means.mean + offsets, *limits)) / unit
-    weights = np.insert(np.ones(ratings.nnz), ends, prior)
+    data = np.insert(ratings.data / unit, ends, levels)
+    weights = np.insert(np.ones(ratings.nnz), ends, weight)
     return Problem(Rows(indptr, indices, data, (m, n + 1)), Rows(indptr, indices, weights, (m, n + 1)))
 
 

@@ -29,14 +29,14 @@ from typing import Any, Self, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
-from nmfcore.ratings import explaining, fitting, ranking, saving
+from nmfcore.ratings import explaining, fitting, ranking, saving, unknown_ids
 from nmfcore.ratings.explaining import Explanation, SimilarItems
 from nmfcore.ratings.model import Model
 from nmfcore.ratings.ranking import Recommendations
 from nmfcore.ratings.ratings import Ratings
+from nmfcore.ratings.unknown_ids import Unknown
 from nmfcore.result import Factorization
 
-SETTINGS = ("rank", "l2", "prior", "offsets", "tol", "max_iter", "random_state")
 LEAST_PRIOR, MOST_PRIOR = 1e-30, 1e30  # float32 ends some way beyond
 
 
@@ -119,6 +119,8 @@ class Recommender:
         check_flag("offsets", self.offsets)
         self.tol = validation.non_negative(self.tol, "tol")
         self.max_iter = validation.whole(self.max_iter, "max_iter", 0)
+        if self.random_state is not None:  # None would ask the system for entropy, and nothing is drawn here
+            validation.generator(self.random_state)
 
     @property
     def ratings_(self) -> Ratings:
@@ -258,7 +260,7 @@ class Recommender:
         else:
             interrupt.add_note("The fit was interrupted before its first iteration; there is no model.")
 
-    def fold_in(self, ratings: Ratings | Mapping[Any, float]) -> Self:
+    def fold_in(self, ratings: Ratings | Mapping[Any, float], *, unknown: Unknown = "error") -> Self:
         """The model for other users, by their ratings of items it knows; nothing is refitted.
 
         Each user's row is the best there is for the items as they are (exact non-negative least squares), whoever else
@@ -268,6 +270,10 @@ class Recommender:
         ----------
         ratings : Ratings, or mapping of item id to rating
             Of any number of users, or of one, whose id will be ``"new"``.
+        unknown : {"error", "average", "drop"}
+            What to do about ratings of items that the model does not know: raise; take each for one more rating of its
+            average item, which says how generous the user is; or leave them out. In ``ratings_`` of the answer they are
+            not, since it has the items of this model.
 
         Returns
         -------
@@ -278,9 +284,10 @@ class Recommender:
         Raises
         ------
         KeyError
-            If an item is not known; the message names it.
+            If an item is not known, the message names it; whatever ``unknown`` is, if items are texts where the
+            model's are integers or the other way round.
         TypeError, ValueError
-            If a rating is not a finite number of at least 0, or there is none.
+            If a rating is not a finite number of at least 0, or there is none, or none of an item that is known.
 
         Examples
         --------
@@ -300,10 +307,10 @@ class Recommender:
                 f"fold_in needs nmfcore.Ratings or a mapping of item to rating, not {type(ratings).__name__}."
             )
         other = dataclasses.replace(self)
-        other._model = fitting.fold_in(model, ratings)
+        other._model = fitting.fold_in(model, ratings, unknown)
         return other
 
-    def predict(self, users: ArrayLike, items: ArrayLike, clip: bool = False) -> Any:
+    def predict(self, users: ArrayLike, items: ArrayLike, clip: bool = False, *, unknown: Unknown = "error") -> Any:
         """Predicted ratings.
 
         Parameters
@@ -312,6 +319,9 @@ class Recommender:
             Ids as in the ratings; one of them may be a single id.
         clip : bool
             Bring predictions into the range of the ratings seen.
+        unknown : {"error", "average", "drop"}
+            What to do about ids that the model does not know: raise; predict for the average user and the average item;
+            or make no prediction, which is NaN in its place.
 
         Returns
         -------
@@ -320,16 +330,22 @@ class Recommender:
         Raises
         ------
         KeyError
-            If an id is not known; the message names it.
+            If an id is not known, the message names it; whatever ``unknown`` is, if ids are texts where the model's are
+            integers or the other way round.
         ValueError
             If there are several users and not as many items.
+
+        Examples
+        --------
+        >>> from nmfcore.datasets import planted_ratings
+        >>> model = Recommender(rank=2, random_state=0).fit(planted_ratings(30, 20, 200))
+        >>> model.predict([3, 31], [5, 5], unknown="drop").round(1)
+        array([2.9, nan])
+        >>> model.predict([3, 31], [5, 5], unknown="average").round(1)
+        array([2.9, 2.8])
         """
         model = self._fitted()
-        rows, columns = model.ratings.user_index(users), model.ratings.item_index(items)
-        sizes = np.size(rows), np.size(columns)
-        if len({*sizes} - {1}) > 1:
-            raise ValueError(f"{sizes[0]} users for {sizes[1]} items: give as many of both, or a single one.")
-        predicted = model.f.predict(rows, columns)
+        predicted = unknown_ids.predict(model, users, items, unknown)
         return (np.clip(predicted, *model.limits) if clip else predicted)[()]
 
     @overload
@@ -464,8 +480,15 @@ class Recommender:
         ----------
         path : path
             Used as given.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a setting was changed to one that breaks a rule: `load` would refuse the file.
         """
-        saving.save(path, self._fitted(), {name: getattr(self, name) for name in SETTINGS})
+        model = self._fitted()
+        self._check()
+        saving.save(path, model, {name: getattr(self, name) for name in saving.SETTINGS})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, max_bytes: int = 8 * 2**30) -> Self:
@@ -481,7 +504,8 @@ class Recommender:
         Raises
         ------
         ValueError
-            If it is no model of ratings, is damaged, or was written by a newer nmfcore; the message has the path.
+            If it is no model of ratings, is damaged, has a setting that cannot be used, or was written by a newer
+            nmfcore; the message has the path, and the setting.
         OSError
             If it cannot be read.
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nmfcore import archive, result
 from nmfcore.ratings.baselines import UserItemMeans
+from nmfcore.ratings.fitting import check_l2
 from nmfcore.ratings.ids import Ids, text_array
 from nmfcore.ratings.model import Model, features_of, has_offsets
 from nmfcore.ratings.ratings import Ratings
@@ -32,10 +33,21 @@ MEMBERS = result.MEMBERS | {
 }
 
 
+SETTINGS = ("rank", "l2", "prior", "offsets", "tol", "max_iter", "random_state")
+OF_FIT = {  # what the factorization of any recommender was asked for
+    "loss": "frobenius",
+    "missing_values": "unstored",
+    "l1": (0.0, 0.0),
+    "l2_scaling": "count",
+    "column_scale": None,
+}
+
+
 class Settings(Protocol):
     """What of a recommender is checked against the factors beside it."""
 
     rank: int
+    l2: float | None
     prior: float
     offsets: bool
 
@@ -45,6 +57,8 @@ R = TypeVar("R", bound=Settings)
 
 def save(path: str | os.PathLike[str], model: Model, settings: Mapping[str, Any]) -> None:
     """Write a model and the settings of its recommender: those that the model depends on as they were in the fit."""
+    if settings["l2"] is not None:
+        check_l2(settings["l2"], model.means)  # it may have been changed since the fit, and a file would not be read
     ratings = model.ratings
     arrays, meta = result.pack(model.whole)
     arrays |= _packed("users", ratings.users) | _packed("items", ratings.items) | {"indptr": ratings.indptr}
@@ -66,15 +80,18 @@ def load(path: str | os.PathLike[str], recommender: Callable[..., R], max_bytes:
     try:
         entries = arrays["indptr"], arrays["indices"], arrays["ratings"], arrays.get("times")
         ratings = Ratings(_ids(arrays, "users"), _ids(arrays, "items"), *entries)
-        settings = recommender(**meta["recommender"])
+        settings = recommender(**_settings_in(meta.get("recommender")))
         _check_parts(f, settings, ratings.shape, arrays["item_offsets"])
         mean, damping, low, high = arrays["levels"].tolist()
         rounding = 1e-9 * high  # of the mean, where all ratings are the same
         if not (0 <= low <= mean + rounding and mean <= high + rounding < np.inf and 0 <= damping < np.inf):
             raise ValueError(f"a mean of {mean} between {low} and {high}, damping {damping}")
-    except (TypeError, ValueError, KeyError) as error:
-        raise ValueError(f"{os.fspath(path)}: damaged nmfcore model: {error}. Save the model again.") from error
-    means = UserItemMeans(mean, np.zeros(0), arrays["item_offsets"].astype(np.float64), damping)
+        means = UserItemMeans(mean, np.zeros(0), arrays["item_offsets"].astype(np.float64), damping)
+        if settings.l2 is not None:
+            check_l2(settings.l2, means)
+    except (TypeError, ValueError) as error:
+        said = str(error).removesuffix(".")
+        raise ValueError(f"{os.fspath(path)}: damaged nmfcore model: {said}. Save the model again.") from error
     return settings, Model.of(ratings, f, means, settings.prior, (low, high))
 
 
@@ -99,11 +116,30 @@ def _ids(arrays: Mapping[str, NDArray[Any]], name: str) -> Ids:
     return text_array([text[a:b].decode("utf-8", "surrogatepass") for a, b in pieces])
 
 
+def _settings_in(found: Any) -> dict[str, Any]:
+    """The settings of a recommender, if they are all there and nothing else is."""
+    if not isinstance(found, dict):
+        raise ValueError(f"the settings of its recommender are {found!r}")
+    for name in SETTINGS:
+        if name not in found:
+            raise ValueError(f"the setting {name} of its recommender is missing")
+    for name in found:
+        if name not in SETTINGS:
+            raise ValueError(f"a recommender has no setting {name!r}")
+    return found
+
+
 def _check_parts(f: Factorization, settings: Settings, shape: tuple[int, int], item_offsets: NDArray[Any]) -> None:
     """Raise if parts of a file are not those of one model."""
     if (f.W.shape[0], f.H.shape[1]) != (shape[0] + 1, shape[1] + 1) or item_offsets.shape != shape[1:]:
         raise ValueError(f"W {f.W.shape}, H {f.H.shape}, offsets {item_offsets.shape} for ratings of {shape}")
-    if (features_of(f), has_offsets(f)) != (settings.rank, settings.offsets) or f.settings.get("l2_scaling") != "count":
+    if (features_of(f), has_offsets(f)) != (settings.rank, settings.offsets):
         raise ValueError(f"factors of rank {f.rank} for rank={settings.rank}, offsets={settings.offsets}")
+    for name, value in OF_FIT.items():
+        if f.settings.get(name) != value:
+            raise ValueError(f"the setting {name} of its fit is {f.settings.get(name)!r} where ratings have {value!r}")
+    of_users, of_items = f.settings["l2"]
+    if of_users != of_items:
+        raise ValueError(f"the setting l2 of its fit is {of_users:g} for users and {of_items:g} for items")
     if not np.isfinite(item_offsets).all():
         raise ValueError("an item's offset is not finite")
