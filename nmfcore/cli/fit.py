@@ -110,9 +110,9 @@ def _assess(report: Report, model: Recommender, train: Ratings, test: Ratings) -
         rows.append((name, baseline.fit(train).predict, time.perf_counter() - began))
     began = time.perf_counter()
     fit(model, train)
-    rows.append(
-        (f"Recommender, {count(model.rank, 'feature')}", model.factorization_.predict, time.perf_counter() - began)
-    )
+    seconds = time.perf_counter() - began
+    f, level = model.factorization_, model.level_
+    rows.append((f"Recommender, {count(model.rank, 'feature')}", lambda u, i: level + f.predict(u, i), seconds))
     report.say(f"\n  {'prediction':26}   RMSE     MAE   seconds")
     predictions: list[dict[str, Any]] = []
     for name, predict, seconds in rows:

@@ -85,7 +85,7 @@ def _write_csv(model: Recommender, file: TextIO, n: int, titles: Mapping[Any, st
     writer.writerow(["user", "item", "rating"] + (["title"] if titles else []))
     rows, lines = np.arange(ratings.shape[0]), 0
     for block in best_items(f.W, f.H, rows, n, seen=(ratings.indptr, ratings.indices)):
-        table = table_of(ratings, rows, block)
+        table = table_of(ratings, rows, block, model.level_)
         items = table.items.tolist()
         columns: list[Iterable[Any]] = [table.users.tolist(), items, (f"{x:.6g}" for x in table.ratings.tolist())]
         if titles:

@@ -182,7 +182,7 @@ def evaluate(
     if any(part.n_unknown) and unknown == "average":  # one more user, who has seen nothing, and one more item
         w, h = model._fitted().average()
         W, H, indptr = np.vstack((W, w)), np.column_stack((H, h)), np.append(indptr, indptr[-1])
-    rmse, mae = errors(frozen(W), frozen(H), part.test, part.users, part.items, limits, threads)
+    rmse, mae = errors(frozen(W), frozen(H), part.test, part.users, part.items, limits, threads, model.level_)
     W, H, seen = frozen(W), frozen(f.H), (indptr, train.indices)  # who knows an item that does not is not told
     for lo, hi in _slabs(part.test, BATCH_RATINGS):
         rows, relevant = _relevant(part, train.shape[1], threshold, lo, hi)
@@ -243,17 +243,19 @@ def errors(
     items: Positions,
     limits: tuple[float, float],
     n_threads: int,
+    level: float = 0.0,
 ) -> tuple[float, float]:
-    """RMSE and MAE in one pass, without an array of predictions."""
+    """RMSE and MAE in one pass, without an array of predictions, to which ``level`` is to be added."""
     from nmfcore.kernels import ranking as kernels
 
     # Squares of very large or small errors would leave the range of float64; a power of two changes no bit.
     unit = 2.0 ** math.frexp(float(test.data.max()))[1] if test.data.max() > 0 else 1.0
-    Ht = frozen(H.T)
+    Ht, data = frozen(H.T), test.data if level == 0.0 else frozen(test.data - level)
+    limits = limits[0] - level, limits[1] - level
 
     def work(lo: int, hi: int) -> NDArray[np.float64]:
         sums = np.empty(2)
-        kernels.error_sums(W, Ht, users, items, test.indptr, test.indices, test.data, *limits, unit, lo, hi, sums)
+        kernels.error_sums(W, Ht, users, items, test.indptr, test.indices, data, *limits, unit, lo, hi, sums)
         return sums
 
     with Team(n_threads) as team:

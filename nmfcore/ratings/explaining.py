@@ -51,8 +51,8 @@ class SimilarItems(NamedTuple):
 class Explanation:
     """The parts of a predicted rating; `print` shows them.
 
-    ``score = features.sum() + user_offset + item_offset`` and ``features.sum() = contributions.sum() + others + rest``,
-    to rounding.
+    ``score = level + features.sum() + user_offset + item_offset`` and
+    ``features.sum() = contributions.sum() + others + rest``, to rounding.
 
     Attributes
     ----------
@@ -79,6 +79,8 @@ class Explanation:
         the fit lacks of being stationary.
     rated : float or None
         What the user has rated the item itself, if so: then it is one of the ratings behind the prediction.
+    level : float
+        What all ratings have in common, taken off before the fit; 0 for scales that begin near 0.
     """
 
     user: Any
@@ -94,6 +96,7 @@ class Explanation:
     n_others: int
     rest: float
     rated: float | None = None
+    level: float = 0.0
 
     def __str__(self) -> str:
         return self.describe()
@@ -113,6 +116,8 @@ class Explanation:
         lines += [f"  {self.features[t]:+9.3f}  feature {t + 1}" for t in order[:SHOWN] if self.features[t] > 0]
         if (self.features[order[SHOWN:]] > 0).any():
             lines.append(f"  {self.features[order[SHOWN:]].sum():+9.3f}  other features")
+        if self.level:
+            lines.append(f"  {self.level:+9.3f}  level of all ratings")
         if self.user_offset or self.item_offset:
             lines += [
                 f"  {self.user_offset:+9.3f}  offset of the user",
@@ -170,9 +175,19 @@ def one_position(ratings: Ratings, wanted: Any, noun: str) -> int:
 
 
 def explain(
-    ratings: Ratings, W: Matrix, H: Matrix, rank: int, user: Any, item: Any, n: object, *, l2: float, prior: float
+    ratings: Ratings,
+    W: Matrix,
+    H: Matrix,
+    rank: int,
+    user: Any,
+    item: Any,
+    n: object,
+    *,
+    l2: float,
+    prior: float,
+    level: float = 0.0,
 ) -> Explanation:
-    """What `Recommender.explain` returns; its arguments, the model's ratings and factors, and its penalty.
+    """What `Recommender.explain` returns; its arguments, the model's ratings and factors, its penalty and its level.
 
     ``ρ`` of the head of this file is ``l2`` for each rating of the user and for the ``prior`` ones.
     """
@@ -186,7 +201,7 @@ def explain(
     features, offsets = (w.features * h.features)[0], (w.offsets * h.offsets)[0]
     of_rated = split_parts(H[:, rated].T, rank)
     sensitivity = _sensitivities(w.features[0], h.features[0], of_rated.features, l2, values.size + prior)
-    contributions = (values - of_rated.offsets @ w.offsets[0]) * sensitivity
+    contributions = (values - level - of_rated.offsets @ w.offsets[0]) * sensitivity
     order = np.argsort(-np.abs(contributions), kind="stable")
     best, left = order[:n], order[n:]
     user_offset, item_offset = (float(offsets[t]) if t < offsets.size else 0.0 for t in (0, 1))
@@ -195,7 +210,7 @@ def explain(
     return Explanation(
         user=plain_id(ratings.users[u]),
         item=plain_id(ratings.items[i]),
-        score=float(features.sum()) + user_offset + item_offset,
+        score=level + float(features.sum()) + user_offset + item_offset,
         features=features,
         user_offset=user_offset,
         item_offset=item_offset,
@@ -206,6 +221,7 @@ def explain(
         n_others=left.size,
         rest=float(features.sum() - contributions[best].sum()) - others,
         rated=itself[0] if itself else None,
+        level=level,
     )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import warnings
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 
 from nmfcore.ratings import unknown_ids
 from nmfcore.ratings.baselines import GlobalMean, UserItemMeans
+from nmfcore.ratings.ids import plain_id
+from nmfcore.ratings.level import level_of, lowered
 from nmfcore.ratings.model import Model, in_unit
 from nmfcore.ratings.posing import pose, pose_users, unit_of
 from nmfcore.ratings.ratings import Ratings
@@ -35,12 +38,14 @@ class Task(NamedTuple):
     """Ratings to be fitted, and what is settled before they are."""
 
     ratings: Ratings
-    means: UserItemMeans
+    posed: Ratings  # without their level
+    means: UserItemMeans  # of these
     l2: float
     prior: float
+    level: float
 
     @classmethod
-    def of(cls, ratings: Ratings, l2: float | None, prior: float) -> Self:
+    def of(cls, ratings: Ratings, l2: float | None, prior: float, level: float | None = None) -> Self:
         """The task with these settings of a recommender; ValueError if the penalty or the ratings are too large."""
         largest, at_most = float(ratings.data.max()), float(np.finfo(np.float64).max) / ratings.nnz
         if largest > at_most:
@@ -48,17 +53,19 @@ class Task(NamedTuple):
                 f"The largest rating is {largest:g}: the sum of {ratings.nnz:,} of them may overflow. Divide all "
                 f"ratings by one number, so that the largest is less than {at_most:.3g}."
             )
-        means = UserItemMeans.fit(ratings)
+        level = level_of(ratings) if level is None else level
+        posed = lowered(ratings, level)
+        means = UserItemMeans.fit(posed)
         l2 = L2_PER_MEAN * means.mean if l2 is None else l2
         check_l2(l2, means)
-        return cls(ratings, means, l2, prior)
+        return cls(ratings, posed, means, l2, prior, level)
 
     def problem(self) -> dict[str, Any]:
         """What the engine is asked, as arguments of :func:`nmfcore.factorize`: with the average user and item."""
         from nmfcore.solvers import HALS
 
         unit = unit_of(self.means)
-        X, weights = pose(self.ratings, self.means, self.prior, unit)
+        X, weights = pose(self.posed, self.means, self.prior, unit)
         asked: dict[str, Any] = {"X": X, "missing_values": "unstored", "weights": weights}
         asked |= {"l2": self.l2 / unit, "l2_scaling": "count"}
         return asked | {"solver": HALS(sweeps=SWEEPS, extrapolate=CARRIED)}
@@ -72,7 +79,7 @@ class Task(NamedTuple):
 
     def model(self, whole: Factorization) -> Model:
         """The model that such a factorization is."""
-        return Model.of(self.ratings, whole, self.means, self.prior)
+        return Model.of(self.ratings, whole, self.means, self.prior, level=self.level)
 
 
 def check_l2(l2: float, means: UserItemMeans) -> None:
@@ -84,7 +91,10 @@ def check_l2(l2: float, means: UserItemMeans) -> None:
 
 def start_from(model: Model, ratings: Ratings) -> dict[str, NDArray[Any]]:
     """W and H to begin with for the model's ratings and more: who and what is new is average."""
-    whole = in_unit(model.whole, unit_of(model.means) / unit_of(GlobalMean.fit(ratings)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of ratings below the level: the fit that begins here says so
+        mean = GlobalMean.fit(lowered(ratings, model.level))
+    whole = in_unit(model.whole, unit_of(model.means) / unit_of(mean))
     W, Ht = np.repeat(whole.W[-1:], ratings.shape[0] + 1, 0), np.repeat(whole.H.T[-1:], ratings.shape[1] + 1, 0)
     W[ratings.user_index(model.ratings.users)] = whole.W[:-1]
     Ht[ratings.item_index(model.ratings.items)] = whole.H.T[:-1]
@@ -98,23 +108,27 @@ def fold_in(model: Model, ratings: Ratings, unknown: Unknown = "error") -> Model
         columns = model.ratings.item_index(ratings.items)
     else:
         columns = unknown_ids.find_distinct(ratings.items, model.ratings.items, "item")
+    posed = lowered(ratings, model.level)
     new, others = columns[ratings.indices] == NOWHERE, None
     if new.all():
+        example = plain_id(ratings.items[ratings.indices[0]])
         raise ValueError(
-            f"the model knows none of the items rated, such as {ratings.items[ratings.indices[0]].item()!r}. What it "
+            f"the model knows none of the items rated, such as {example!r}. What it "
             'makes of a user without ratings of items that it knows is predict(..., unknown="average").'
         )
     if new.any():
         if unknown == "average":
             users = np.repeat(np.arange(ratings.shape[0]), np.diff(ratings.indptr))
-            others = users[new], ratings.data[new]
-        ratings = ratings._subset(~new)
+            others = users[new], posed.data[new]
+        ratings, posed = ratings._subset(~new), posed._subset(~new)
     # Positions ascend within each user, as ids of both do.
-    theirs = Ratings(ratings.users, model.ratings.items, ratings.indptr, columns[ratings.indices], ratings.data)
-    problem = pose_users(theirs, model.means, model.limits, model.prior, unit_of(model.means), others)
+    entries = ratings.indptr, columns[ratings.indices]
+    theirs, posed = (Ratings(r.users, model.ratings.items, *entries, r.data) for r in (ratings, posed))
+    limits = model.limits[0] - model.level, model.limits[1] - model.level
+    problem = pose_users(posed, model.means, limits, model.prior, unit_of(model.means), others)
     W = model.whole.transform(problem.X, weights=problem.weights)
     whole = dataclasses.replace(model.whole, W=np.vstack((W, model.whole.W[-1:])))
-    return Model.of(theirs, whole, model.means, model.prior, model.limits)
+    return Model.of(theirs, whole, model.means, model.prior, model.limits, model.level)
 
 
 def bar_is_possible() -> bool:

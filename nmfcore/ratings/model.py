@@ -19,7 +19,8 @@ class Model(NamedTuple):
 
     ``whole`` has the average user as its last row and the average item as its last column, of ratings divided by
     ``unit_of(means)``; ``f`` is without them, in the unit of the ratings. The ``means`` are those of the ratings it was
-    fitted to, ``limits`` their range, and ``prior`` the weight that the average ones had.
+    fitted to, ``limits`` their range, and ``prior`` the weight that the average ones had. Factors and
+    means are of ratings without their ``level`` (:mod:`nmfcore.ratings.level`), ``ratings`` and ``limits`` with it.
     """
 
     ratings: Ratings
@@ -28,6 +29,7 @@ class Model(NamedTuple):
     means: UserItemMeans
     prior: float
     limits: tuple[float, float]
+    level: float = 0.0
 
     @classmethod
     def of(
@@ -37,12 +39,13 @@ class Model(NamedTuple):
         means: UserItemMeans,
         prior: float,
         limits: tuple[float, float] | None = None,
+        level: float = 0.0,
     ) -> Self:
         """The model of these ratings; its factors in float64, so that parts of a prediction add up."""
         W, H = whole.W.astype(np.float64), whole.H.astype(np.float64)
         whole = dataclasses.replace(whole, W=W, H=H)
         low, high = limits or (float(ratings.data.min()), float(ratings.data.max()))
-        return cls(ratings, own_part(whole, means), whole, means, prior, (low, high))
+        return cls(ratings, own_part(whole, means), whole, means, prior, (low, high), level)
 
     def average(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The components of the average user and of the average item, in the unit of the ratings."""

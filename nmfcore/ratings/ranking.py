@@ -187,8 +187,9 @@ def recommend(
     n: object,
     exclude_seen: bool,
     items: ArrayLike | None,
+    level: float = 0.0,
 ) -> Any:
-    """What `Recommender.recommend` returns; its arguments, and the model's ratings and factors."""
+    """What `Recommender.recommend` returns; its arguments, and the model's ratings, factors and level."""
     from nmfcore import validation
 
     n = validation.whole(n, "n", 1)
@@ -198,10 +199,10 @@ def recommend(
         row = np.array([ratings.user_index(users)])
         (block,) = best_items(W, H, row, n, seen=seen, candidates=candidates)
         best = slice(0, int(block.counts[0]))
-        return Recommendations(ratings.items[block.items[0, best]], block.scores[0, best].astype(np.float64))
+        return Recommendations(ratings.items[block.items[0, best]], level + block.scores[0, best].astype(np.float64))
     rows = np.arange(ratings.shape[0]) if users is None else ratings.user_index(users)
     blocks = best_items(W, H, rows, n, seen=seen, candidates=candidates)
-    table = _joined(ratings, [table_of(ratings, rows, block) for block in blocks])
+    table = _joined(ratings, [table_of(ratings, rows, block, level) for block in blocks])
     return table if sys.modules.get("pandas") is None else table.to_frame()
 
 
@@ -215,12 +216,12 @@ def candidate_positions(ratings: Ratings, items: ArrayLike | None) -> Positions 
     return positions
 
 
-def table_of(ratings: Ratings, rows: Positions, block: Block) -> RecommendationTable:
+def table_of(ratings: Ratings, rows: Positions, block: Block, level: float = 0.0) -> RecommendationTable:
     """The recommendations of a block with the caller's ids."""
     valid = block.valid
     ranks = np.broadcast_to(np.arange(1, valid.shape[1] + 1), valid.shape)[valid]
     users = np.repeat(ratings.users[rows[block.lo : block.hi]], block.counts)
-    scores = block.scores[valid].astype(np.float64, copy=False)
+    scores = level + block.scores[valid].astype(np.float64, copy=False)
     return RecommendationTable(users, ratings.items[block.items[valid]], scores, ranks)
 
 

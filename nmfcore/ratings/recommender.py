@@ -31,6 +31,7 @@ from numpy.typing import ArrayLike
 
 from nmfcore.ratings import explaining, fitting, ranking, saving, unknown_ids
 from nmfcore.ratings.explaining import Explanation, SimilarItems
+from nmfcore.ratings.level import warn_of_values
 from nmfcore.ratings.model import Model
 from nmfcore.ratings.ranking import Recommendations
 from nmfcore.ratings.ratings import Ratings
@@ -73,6 +74,9 @@ class Recommender:
         What it was fitted to: ids, and who has seen what.
     rating_range_ : (float, float)
         The smallest and the largest rating in it.
+    level_ : float
+        What was taken off all ratings before the fit, so that the lowest is at a quarter of their range at most; 0 for
+        scales that begin near 0, such as 1 to 5. A prediction is ``level_`` and that of ``factorization_``.
 
     Notes
     -----
@@ -137,6 +141,11 @@ class Recommender:
         """The smallest and the largest rating seen."""
         return self._fitted().limits
 
+    @property
+    def level_(self) -> float:
+        """What was taken off all ratings before the fit; predictions are this and those of ``factorization_``."""
+        return self._fitted().level
+
     def _fitted(self) -> Model:
         if self._model is None:
             raise RuntimeError("this Recommender is not fitted: call fit(ratings), or use Recommender.load(path).")
@@ -173,9 +182,12 @@ class Recommender:
         -----
         ConvergenceWarning
             If ``max_iter`` ended the fit.
+        UserWarning
+            If all ratings are equal, or have a long tail, as counts have.
         """
         self._check()
         _check_ratings(ratings, "fit")
+        warn_of_values(ratings)
         return self._go(ratings, max_iter=self.max_iter, callback=callback, progress=progress)
 
     def partial_fit(
@@ -232,13 +244,14 @@ class Recommender:
             raise ValueError(f"rank={self.rank} and offsets={self.offsets} are not those of the fit; call fit instead.")
         both = self._model.ratings.merge(ratings)
         start = fitting.start_from(self._model, both)
+        level = self._model.level
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            return self._go(both, max_iter=max_iter, callback=callback, progress=progress, **start)
+            return self._go(both, level, max_iter=max_iter, callback=callback, progress=progress, **start)
 
-    def _go(self, ratings: Ratings, **options: Any) -> Self:
+    def _go(self, ratings: Ratings, level: float | None = None, **options: Any) -> Self:
         """Fit, and keep what comes of it."""
-        task = fitting.Task.of(ratings, self.l2, self.prior)
+        task = fitting.Task.of(ratings, self.l2, self.prior, level)
         options |= {"offsets": self.offsets, "tol": self.tol, "random_state": self.random_state}
         try:
             whole = task.factorize(self.rank, **options)
@@ -400,7 +413,7 @@ class Recommender:
         4
         """
         model = self._fitted()
-        return ranking.recommend(model.ratings, model.f.W, model.f.H, users, n, exclude_seen, items)
+        return ranking.recommend(model.ratings, model.f.W, model.f.H, users, n, exclude_seen, items, model.level)
 
     def similar_items(self, item: int | str, n: int = 10) -> SimilarItems:
         """The items whose features point in the most similar direction.
@@ -471,7 +484,9 @@ class Recommender:
         """
         model = self._fitted()
         factors = model.f.W, model.f.H, model.rank
-        return explaining.explain(model.ratings, *factors, user, item, n, l2=model.l2, prior=model.prior)
+        return explaining.explain(
+            model.ratings, *factors, user, item, n, l2=model.l2, prior=model.prior, level=model.level
+        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model and its ratings to a ``.npz`` file, at once or not at all; no pickle.

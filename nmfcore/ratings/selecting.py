@@ -14,6 +14,7 @@ from nmfcore.rank.path import Path, Search, generators
 from nmfcore.rank.selection import RankSelection
 from nmfcore.ratings.baselines import GlobalMean
 from nmfcore.ratings.fitting import Task
+from nmfcore.ratings.level import level_of, lowered
 from nmfcore.ratings.model import own_part
 from nmfcore.ratings.posing import LEVEL
 from nmfcore.ratings.ratings import Ratings
@@ -78,6 +79,7 @@ def select_rank_for(
     search = Search.checked(ranks, n_folds=n_folds, patience=patience, rule=rule, warm_start=False, callback=callback)
     mask_rng, *fold_rngs = generators(random_state, 1 + search.n_folds)
     which: dict[str, Any] = {"missing_values": "unstored", "mask": None, "weights": None, "dtype": None}
+    ratings = lowered(ratings, level_of(ratings))
     held_out = hold_out(ratings, kind="entries", n_folds=search.n_folds, test=test, rng=mask_rng, **which)
     assert isinstance(held_out, Entries)
     return search.along(Path(Posed(model, ratings, held_out), fold_rngs, {}, 2.0, n_threads), "frobenius")
@@ -111,7 +113,7 @@ class Posed:
     def training(self, fold: int) -> dict[str, Any]:
         """The problem to solve, as arguments of :func:`nmfcore.factorize`."""
         model = self.model
-        problem = Task.of(self._train(fold), model.l2, model.prior).problem()
+        problem = Task.of(self._train(fold), model.l2, model.prior, level=0.0).problem()
         return problem | {"offsets": model.offsets, "tol": model.tol, "max_iter": model.max_iter}
 
     def training_error(self, fold: int, f: Factorization, measure: Measure) -> float:

@@ -73,12 +73,12 @@ def predict(model: Model, users: ArrayLike, items: ArrayLike, unknown: Unknown) 
     if len({*sizes} - {1}) > 1:
         raise ValueError(f"{sizes[0]} users for {sizes[1]} items: give as many of both, or a single one.")
     if unknown == "error":
-        return model.f.predict(rows, columns)
+        return model.level + model.f.predict(rows, columns)
     i, j = np.broadcast_arrays(rows, columns)
     predicted = model.f.predict(np.maximum(i, 0), np.maximum(j, 0))
     new = (i == NOWHERE) | (j == NOWHERE)
     predicted[new] = np.nan if unknown == "drop" else _with_averages(model, i[new], j[new])
-    return predicted
+    return model.level + predicted
 
 
 def _with_averages(model: Model, rows: Positions, columns: Positions) -> NDArray[np.float64]:
