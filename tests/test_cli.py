@@ -388,6 +388,14 @@ def test_bad_options(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_can_be_refused_is_refused_before_the_file_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    absent, out = tmp_path / "absent.csv", tmp_path / "m.npz"
+    for option, value in (("--seed", "-1"), ("--seed", str(2**32)), ("--rank", "0"), ("--tol", "nan"), ("--test", "2")):
+        assert f"{option} {value}" in error_of(["fit", absent, option, value, "--out", out], capsys)
+
+
 def test_a_file_with_other_names_and_separators(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, out = tmp_path / "r.txt", tmp_path / "m.npz"
     path.write_text("points~reader~book\n5~ann~up\n3~bob~up\n4~bob~heat\n")

@@ -266,6 +266,39 @@ def test_who_is_listed_without_a_rating_does_not_count(model: Recommender, parts
         assert evaluate(model, more, unknown=unknown) == evaluate(model, test, unknown=unknown)
 
 
+def test_it_does_not_matter_whether_training_lists_the_unknown(parts: tuple[Ratings, Ratings]) -> None:
+    """A part of a split lists everybody: also whom it has no rating of, whom the fit puts near the averages."""
+    train, test = parts
+    everything = train.merge(test)
+    pairs = [10_000 * each.users[each.triplets()[0]] + each.items[each.indices] for each in (everything, train)]
+    lists_all = everything._subset(np.isin(*pairs))
+    assert lists_all.shape == (63, 53)
+    plain, wide = (
+        Recommender(rank=4, random_state=0, tol=1e-4, max_iter=2000).fit(each) for each in (train, lists_all)
+    )
+    for unknown in ("average", "drop"):
+        one, other = (evaluate(model, test, unknown=unknown) for model in (plain, wide))
+        assert unknown_counts(one) == unknown_counts(other) == (3, 3, 45)
+        assert (one.n_ratings, one.unknown) == (other.n_ratings, other.unknown)
+        assert one.rmse == pytest.approx(other.rmse, rel=0.02)
+    by_hand = evaluate(wide, restricted(test, train))
+    assert numbers(by_hand) == pytest.approx(numbers(evaluate(wide, test, unknown="drop")), rel=1e-13)
+    with pytest.raises(KeyError, match=r"user 0 has no training rating; pass unknown='average'"):
+        evaluate(wide, test, unknown="error")
+    with pytest.raises(KeyError, match=r"item 70 has no training rating; .* unknown='drop'"):
+        evaluate(wide, Ratings.from_triplets([7, 7], [5, 70], [3, 3]), unknown="error")
+    # In a model for others the items are those of the fit, though nobody there has rated most of them.
+    guests = wide.fold_in({5: 5.0, 9: 1.0})
+    theirs = Ratings.from_triplets(["new"] * 4, [5, 13, 17, 70], [5, 3, 4, 2])
+    assert unknown_counts(evaluate(guests, theirs)) == (0, 1, 1)
+
+
+def test_an_item_rated_at_the_mean_is_known() -> None:
+    ratings = Ratings.from_triplets([1, 1, 2, 2], [1, 2, 1, 3], [3, 3, 3, 3])
+    model = Recommender(rank=1, random_state=0).fit(ratings)
+    assert unknown_counts(evaluate(model, Ratings.from_triplets([1, 2], [3, 2], [3, 3]), unknown="error")) == (0, 0, 0)
+
+
 def test_nothing_is_left(model: Recommender) -> None:
     test = Ratings.from_triplets([90, 7], [5, 70], [3, 4])
     found = evaluate(model, test, unknown="drop")
@@ -288,10 +321,10 @@ def test_the_same_bits_for_any_threads_and_blocks(
 
 def test_it_says_how_much_was_unknown(model: Recommender, parts: tuple[Ratings, Ratings]) -> None:
     found = str(evaluate(model, parts[1]))
-    assert "  45 of them were predicted by averages: 3 users and 3 items are not in the model\n" in found
+    assert "  45 of them were predicted by averages: 3 users and 3 items without a training rating\n" in found
     found = str(evaluate(model, parts[1], unknown="drop"))
-    assert "  45 further ones were left out: 3 users and 3 items are not in the model\n" in found
-    assert "not in the model" not in str(evaluate(model, restricted(*parts[::-1])))
+    assert "  45 further ones were left out: 3 users and 3 items without a training rating\n" in found
+    assert "without" not in str(evaluate(model, restricted(*parts[::-1])))
 
 
 def test_a_model_from_a_file_and_one_of_guests(

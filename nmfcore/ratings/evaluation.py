@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from nmfcore.parallel import Team, default_threads
 from nmfcore.ratings import ranked, unknown_ids
-from nmfcore.ratings.ids import find_ids
+from nmfcore.ratings.ids import Ids, find_ids
+from nmfcore.ratings.model import Model
 from nmfcore.ratings.ranking import Block, Positions, best_items, frozen
 from nmfcore.ratings.ratings import Ratings
 from nmfcore.ratings.unknown_ids import NOWHERE, Unknown
@@ -45,9 +46,9 @@ class Evaluation:
     n_users : int
         Users with a relevant test rating that counts.
     unknown : {"average", "drop", "error"}
-        Whether ratings of users and items that the model does not know count.
+        Whether ratings of users and items without a training rating count.
     n_unknown_users, n_unknown_items : int
-        How many users and items with a test rating the model does not know.
+        How many users and items have a test rating and no training rating.
     n_unknown_ratings : int
         Test ratings by one of these users or of one of these items.
     """
@@ -83,8 +84,11 @@ class Evaluation:
         if not self.n_unknown_ratings:
             return []
         what = "further ones were left out" if self.unknown == "drop" else "of them were predicted by averages"
-        who = f"{self.n_unknown_users:,} users and {self.n_unknown_items:,} items are not in the model"
-        return [f"  {self.n_unknown_ratings:,} {what}: {who}"]
+        users, items = (
+            f"{number:,} {noun}{'' if number == 1 else 's'}"
+            for number, noun in ((self.n_unknown_users, "user"), (self.n_unknown_items, "item"))
+        )
+        return [f"  {self.n_unknown_ratings:,} {what}: {users} and {items} without a training rating"]
 
 
 def evaluate(
@@ -102,9 +106,9 @@ def evaluate(
     Every user with a relevant test rating gets the k best of *all* items except those rated in training, and the means
     over these users are taken; the formulas are those of `nmfcore.metrics`. Users without one are left out of the
     ranking metrics, since recall is not defined for them. Test ratings of users and items that have few or no
-    training ratings count like all others, and so do those that the model does not know at all, as after a split by
-    time: an unknown user is given what the average user of the model would be, and a relevant item that is unknown is
-    one that nobody is recommended.
+    training ratings count like all others, also of those that the model does not list at all, as after a split by
+    time: such a user is recommended what the model's average user would be, and a relevant item that the model does not
+    list is one that nobody is recommended.
 
     Parameters
     ----------
@@ -123,21 +127,21 @@ def evaluate(
     n_threads : int, optional
         The same bits for any number; default as in :func:`nmfcore.factorize`.
     unknown : {"average", "drop", "error"}
-        What to do about test ratings of users and items that the model does not know: predict them by its average user
-        and item, leave them out, or raise. (It knows whom the training ratings list, also without a rating, as both
-        parts of `Ratings.split` list everybody.)
+        What to do about test ratings of users and items that training never saw: count them, predicted by the model's
+        average user and average item; leave them out; or raise. (Whom the training ratings list without a rating, as
+        those of `Ratings.split` may, the model has near the average ones, and is predicted from there.)
 
     Returns
     -------
     Evaluation
         ``rmse, mae, precision, recall, ndcg, map, coverage``, what they were taken over, and how much of the test part
-        the model does not know.
+        is of users and items that training never saw.
 
     Raises
     ------
     KeyError
-        With ``unknown="error"``, a test rating is of a user or an item that the model does not know; the message names
-        it. With any, the ids are texts where the model's are integers or the other way round.
+        With ``unknown="error"``, a test rating is of a user or an item that training never saw; the message names it.
+        With any, the ids are texts where the model's are integers or the other way round.
     RuntimeError
         The model is not fitted.
     TypeError, ValueError
@@ -172,7 +176,7 @@ def evaluate(
     unknown_ids.check(unknown)
     train, f = model.ratings_, model.factorization_
     threshold = train.mean() if threshold is None else validation.non_negative(threshold, "threshold")
-    part = _locate(train, test, unknown)
+    part = _locate(model._fitted(), test, unknown)
     limits = model.rating_range_ if clip else (-math.inf, math.inf)
     threads = default_threads() if n_threads is None else validation.whole(n_threads, "n_threads", 1)
     tally = _Tally(k, train.shape[1])
@@ -194,7 +198,7 @@ def evaluate(
 class _Part(NamedTuple):
     """What counts of a test part, None if nothing does, and where the model has its users and items.
 
-    Who is unknown is one more, after all that are known; the place of who has no rating means nothing.
+    Whom it does not list is one more, after all that it does; the place of who has no test rating means nothing.
     """
 
     test: Ratings | None
@@ -203,13 +207,18 @@ class _Part(NamedTuple):
     n_unknown: tuple[int, int, int]
 
 
-def _locate(train: Ratings, test: Ratings, unknown: Unknown) -> _Part:
+def _locate(model: Model, test: Ratings, unknown: Unknown) -> _Part:
     """Find the users and the items of the test part in the model."""
-    rated = np.diff(test.indptr) > 0
-    users, new_users = _places(train, test.users, rated, "user", unknown)
-    rated = np.zeros(test.shape[1], dtype=bool)
-    rated[test.indices] = True  # bincount would copy all of them first
-    items, new_items = _places(train, test.items, rated, "item", unknown)
+    train = model.ratings
+    users, new_users = _places(test.users, np.diff(test.indptr) > 0, train.users, "user", unknown)
+    items, new_items = _places(test.items, _rated(test), train.items, "item", unknown)
+    _add_listed(new_users, users, np.diff(train.indptr) == 0, train.users, "user", unknown)
+    # The offset of an item without ratings is 0. Others may have it too: then their ratings tell. These alone do not:
+    # the model of users who were folded in has items that others rated.
+    never = model.means.item_offsets == 0
+    if never[items[items < never.size]].any():
+        never &= ~_rated(train)
+    _add_listed(new_items, items, never, train.items, "item", unknown)
     if not (new_users.any() or new_items.any()):
         return _Part(test, users, items, (0, 0, 0))
     known = ~(np.repeat(new_users, np.diff(test.indptr)) | new_items[test.indices])
@@ -220,11 +229,17 @@ def _locate(train: Ratings, test: Ratings, unknown: Unknown) -> _Part:
     return _Part(test._subset(known) if n_known else None, users, items, n_unknown)
 
 
+def _rated(ratings: Ratings) -> NDArray[np.bool_]:
+    """Which items have a rating."""
+    rated = np.zeros(ratings.shape[1], dtype=bool)
+    rated[ratings.indices] = True  # bincount would copy all of them first
+    return rated
+
+
 def _places(
-    train: Ratings, ids: Any, rated: NDArray[np.bool_], noun: str, unknown: Unknown
+    ids: Ids, rated: NDArray[np.bool_], known: Ids, noun: str, unknown: Unknown
 ) -> tuple[Positions, NDArray[np.bool_]]:
-    """Where the model has these users or items, and which of them it does not; who has no rating need not be known."""
-    known = train.users if noun == "user" else train.items
+    """Where the model lists these users or items, and which of them it does not; who has no rating does not matter."""
     if unknown == "error":
         found = find_ids(ids[rated], known, noun)
     else:
@@ -233,6 +248,20 @@ def _places(
     new[rated] = found == NOWHERE
     places[rated] = np.where(found == NOWHERE, known.size, found)
     return places, new
+
+
+def _add_listed(
+    new: NDArray[np.bool_], places: Positions, never: NDArray[np.bool_], known: Ids, noun: str, unknown: Unknown
+) -> None:
+    """Count to the new ones those at places that were never rated in training; raise if there is to be none."""
+    listed = np.flatnonzero(places < never.size)
+    listed = listed[never[places[listed]]]
+    if listed.size and unknown == "error":
+        raise KeyError(
+            f"{noun} {known[places[listed[0]]].item()!r} has no training rating; pass unknown='average' to predict by "
+            f"what the model makes of any {noun}, or unknown='drop' to leave such ratings out"
+        )
+    new[listed] = True
 
 
 def errors(

@@ -1,8 +1,8 @@
 """Users and items that a model does not know, and what may be done about them.
 
-It is the id that is known or not. Whom the training ratings list without a rating the model knows: by a fit that had
-nothing but the average item or user to go by. An id of the other kind, a text where all are integers, is always
-refused: it is no newcomer but a slip, and would make everybody unknown.
+A model knows whom its ratings list. Whom they list without a rating it knows from a fit that had nothing but the
+average item or user to go by: `evaluate` counts these to the unknown. An id of the other kind, a text where all are
+integers, is always refused: it is no newcomer but a slip, and would make everybody unknown.
 """
 
 from __future__ import annotations
