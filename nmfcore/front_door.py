@@ -222,10 +222,11 @@ def factorize(
 
         return auto_penalty.fit(arguments.pop("X"), arguments.pop("rank"), arguments)
     rank = validation.whole(rank, "rank", 1)
+    missing_values = missing.check_rule(missing_values)
     loss, beta = validation.beta(loss)
     solver = _solver(solver, beta, rank)
     if l2_scaling is not None:
-        validation.one_of(l2_scaling, "l2_scaling", (None, "count"))
+        l2_scaling = validation.one_of(l2_scaling, "l2_scaling", (None, "count"))
     check_flag("offsets", offsets)
     if isinstance(init, Factorization):
         if W is None and H is None and init.rank != rank + 2 * bool(offsets):
@@ -238,8 +239,8 @@ def factorize(
         raise ValueError(f"offsets=True needs the Frobenius loss and HALS, not loss={loss!r} and {solver!r}.")
     penalties = tuple(map(Penalty, validation.factor_pair(l1, "l1"), validation.factor_pair(l2, "l2")))
     stop = _stop(tol, max_iter, max_time)
-    validation.one_of(init, "init", starts.INITS)
-    validation.one_of(precision, "precision", ("auto", "mixed", "full"))
+    init = validation.one_of(init, "init", starts.INITS)
+    precision = validation.one_of(precision, "precision", ("auto", "mixed", "full"))
     threads = _threads(n_threads)
     if callback is not None and not callable(callback):
         raise TypeError(f"callback={callback!r} must be callable: it is called with a state after every iteration.")

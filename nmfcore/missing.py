@@ -38,9 +38,9 @@ class Scaled:
 
 
 def check_rule(missing_values: object) -> float | str | None:
-    """``None``, NaN, 0 or ``"unstored"``."""
+    """``None``, NaN, 0 or ``"unstored"``, as plain Python has them: a model file holds the rule."""
     if missing_values is None or (isinstance(missing_values, str) and missing_values == "unstored"):
-        return missing_values
+        return None if missing_values is None else "unstored"
     if isinstance(missing_values, (int, float, np.integer, np.floating)) and not isinstance(missing_values, bool):
         value = float(missing_values)
         if np.isnan(value) or value == 0.0:

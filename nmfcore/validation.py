@@ -69,17 +69,18 @@ def one_of(value: object, name: str, choices: tuple[str | None, ...]) -> str:
     """``value`` if it is one of ``choices``, of which None is for messages: the caller has dealt with it."""
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name}={value!r} is not one of {', '.join(map(repr, choices))}.")
-    return value
+    return str.__str__(value)  # not a subclass, such as np.str_
 
 
 def beta(loss: object) -> tuple[str | float, float]:
     """A loss by its name or its β, as it is to be called, and β; within rounding of a named one it is that."""
     if isinstance(loss, str):
-        return loss, LOSSES[one_of(loss, "loss", tuple(LOSSES))]
+        name = one_of(loss, "loss", tuple(LOSSES))
+        return name, LOSSES[name]
     if isinstance(loss, (bool, np.bool_)) or not isinstance(loss, numbers.Real) or not math.isfinite(loss):
         raise ValueError(f"loss={loss!r} is not one of {', '.join(map(repr, LOSSES))}, nor a finite number β.")
     value = float(loss)
-    near = ((name, known) for name, known in LOSSES.items() if abs(value - known) < AS_GOOD_AS)
+    near = ((known_as, known) for known_as, known in LOSSES.items() if abs(value - known) < AS_GOOD_AS)
     return next(near, (value, value))
 
 
