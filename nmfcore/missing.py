@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from nmfcore import validation
+from nmfcore import fills, validation
 from nmfcore._types import Array
 from nmfcore.data import Data, Dense, Sparse
 from nmfcore.observed import Observed
@@ -89,7 +89,8 @@ def read(
     TypeError, ValueError
         With the rule, the first offending entry and a remedy.
     """
-    rule = check_rule(missing_values)
+    X, rule = fills.read(X, check_rule(missing_values), name, guided=mask is not None or weights is not None)
+    mask, weights = (fills.read(guide, None, said)[0] for guide, said in ((mask, "mask"), (weights, "weights")))
     may_puncture = degree == 2.0 and not row_by_row
     if validation.is_sparse(X):
         data = _read_sparse(X, rule, mask, weights, dtype, name, may_puncture)

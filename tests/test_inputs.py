@@ -6,6 +6,8 @@ What is read is compared with what their own conversions make of it, not with an
 from __future__ import annotations
 
 import time
+import tracemalloc
+import warnings
 from fractions import Fraction
 from typing import Any
 
@@ -18,6 +20,7 @@ import scipy.sparse as sp
 
 import nmfcore
 from nmfcore import missing
+from nmfcore.data import Dense, Sparse
 from nmfcore.holdout import reading
 from nmfcore.solvers import HALS, MU
 
@@ -29,6 +32,7 @@ HOLES = (
 A = np.where(HOLES, 0.0, FULL)
 assert all(HOLES.any(axis=k).all() and (~HOLES).any(axis=k).all() for k in (0, 1))
 pytestmark = pytest.mark.filterwarnings("ignore::nmfcore.PredictionWarning")  # rows with hardly an entry
+RULES = [None, 0, np.nan, "unstored"]
 
 
 def fit(X: object, rank: Any = 2, **options: Any) -> nmfcore.Factorization:
@@ -47,6 +51,283 @@ def read(X: object, rule: Any = None, **options: Any) -> Any:
 
 def sparse_frame(X: np.ndarray, fill: Any, dtype: Any = np.float64) -> pd.DataFrame:
     return pd.DataFrame(X).astype(pd.SparseDtype(dtype, fill))
+
+
+def outcome(X: object, **options: Any) -> Any:
+    """The factors, or what was said instead."""
+    try:
+        return fit(X, **options)
+    except (TypeError, ValueError) as error:
+        return type(error), str(error)
+
+
+def agree(one: Any, other: Any, rtol: float = 1e-9) -> None:
+    """Factors to rounding, as sparse and dense sums differ in it, or the same words."""
+    if isinstance(one, tuple) or isinstance(other, tuple):
+        assert one == other
+        return
+    assert one.W.dtype == other.W.dtype
+    np.testing.assert_allclose(one.W, other.W, rtol=rtol, atol=rtol * other.W.max())
+    np.testing.assert_allclose(one.H, other.H, rtol=rtol, atol=rtol * other.H.max())
+
+
+# ---- sparse data frames -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int64, np.uint8, bool])
+def test_a_sparse_frame_is_the_matrix_that_pandas_makes_of_it(dtype, rule):
+    X = (A * 9).astype(dtype)
+    frame = sparse_frame(X, dtype(0), dtype)
+    theirs = frame.sparse.to_coo()
+    np.testing.assert_array_equal(theirs.toarray(), X)
+    assert isinstance(read(frame), Sparse)
+    same(fit(frame, missing_values=rule), fit(theirs, missing_values=rule))
+
+
+def test_zeros_that_a_frame_stores_are_real_zeros():
+    S = sp.coo_array((np.array([1.0, 0.0, 2.0, 3.0]), ([0, 1, 1, 2], [0, 0, 1, 1])), shape=(3, 2)).tocsc()
+    frame = pd.DataFrame.sparse.from_spmatrix(S)
+    assert frame.sparse.to_coo().nnz == 4
+    same(fit(frame, 1, missing_values="unstored"), fit(S, 1, missing_values="unstored"))
+    assert read(frame, "unstored").n_entries == 4
+    assert read(frame, 0).n_entries == 3
+
+
+@pytest.mark.parametrize("kind", ["block", "integer"])
+def test_both_ways_to_index_what_is_stored(kind):
+    frame = pd.DataFrame({j: pd.arrays.SparseArray(A[:, j], fill_value=0, kind=kind) for j in range(7)})
+    same(fit(frame), fit(sp.csr_array(A)))
+
+
+@pytest.mark.parametrize("rule", RULES[:3])
+@pytest.mark.parametrize("fill", [0.0, np.nan, 0.5])
+@pytest.mark.parametrize("content", [0.0, np.nan, 0.5])
+@pytest.mark.parametrize("guide", [None, "mask", "weights"])
+def test_any_fill_value_means_what_the_dense_frame_means(content, fill, rule, guide):
+    """Whatever is not stored, and whatever is asked of it: an answer or a refusal, the same as of the dense frame."""
+    X = np.where(HOLES, content, FULL)
+    frame = sparse_frame(X, fill)
+    np.testing.assert_array_equal(frame.sparse.to_dense().to_numpy(), X)
+    options: dict[str, Any] = {"missing_values": rule, "solver": HALS(sweeps=2)}
+    if guide is not None:
+        options[guide] = RNG.random_sample(X.shape) < 0.8 if guide == "mask" else RNG.random_sample(X.shape)
+    agree(outcome(frame, **options), outcome(frame.sparse.to_dense(), **options))
+
+
+@pytest.mark.parametrize("fill", [0.0, np.nan, 0.5])
+def test_unstored_is_what_is_not_stored_whatever_it_would_be(fill):
+    frame = sparse_frame(np.where(HOLES, fill, FULL), fill)
+    same(fit(frame, missing_values="unstored"), fit(sp.csr_array(A), missing_values="unstored"))
+
+
+def test_a_frame_of_ratings_that_stores_no_nan_stays_as_small_as_it_is():
+    S = sp.random_array((3000, 4000), density=0.001, rng=0, format="csc")
+    frame = pd.DataFrame.sparse.from_spmatrix(S)
+    columns = np.split(np.where(S.toarray() == 0, np.nan, S.toarray()), 4000, axis=1)
+    holes = pd.DataFrame({j: pd.arrays.SparseArray(column.ravel()) for j, column in enumerate(columns)})
+    del columns
+    tracemalloc.start()
+    assert isinstance(read(frame), Sparse)
+    for X, rule in ((frame, "unstored"), (frame, 0), (holes, np.nan), (holes, "unstored")):
+        assert read(X, rule).n_entries == S.nnz
+    with pytest.raises(ValueError, match=r"Input contains NaN: X\[0, 0\] is missing. Pass missing_values=np.nan"):
+        read(holes)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 40e6  # 96 MB dense
+
+
+def test_the_first_gap_is_named():
+    X = FULL.copy()
+    X[4, 2] = X[6, 0] = np.nan
+    with pytest.raises(ValueError, match=r"X\[4, 2\] is missing"):
+        fit(sparse_frame(X, np.nan))
+    same(fit(sparse_frame(FULL, np.nan)), fit(FULL))  # without one there is nothing to say
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_other_columns_beside_sparse_ones_are_stored_where_they_count(rule):
+    """Counts and a dense column or two, as `pandas.concat` puts them together; the names may repeat."""
+    wide = np.hstack([np.where(RNG.random_sample((9, 20)) < 0.8, 0.0, 1.0), A[:, :3]])
+    plain = pd.DataFrame(wide[:, 20:]).astype({1: "float32"})
+    plain[2] = pd.array(np.where(wide[:, 22] == 0, 0, 3), dtype="Int64")
+    frame = pd.concat([sparse_frame(wide[:, :20], 0.0), plain], axis=1)
+    assert not frame.columns.is_unique
+    assert isinstance(read(frame), Sparse)
+    theirs = np.column_stack([np.asarray(column, float) for _, column in frame.items()])
+    if rule == "unstored":
+        stored = theirs != 0
+        stored[:, 20:] = True
+        rows, columns = np.nonzero(stored)
+        expected = sp.coo_array((theirs[rows, columns], (rows, columns)), shape=theirs.shape)
+        same(fit(frame, missing_values=rule), fit(expected, missing_values=rule))
+    else:
+        same(fit(frame, missing_values=rule), fit(sp.csr_array(theirs), missing_values=rule))
+
+
+def test_one_sparse_column_does_not_make_a_sparse_matrix():
+    frame = pd.DataFrame(A)
+    frame[3] = pd.arrays.SparseArray(A[:, 3], fill_value=0)
+    assert isinstance(read(frame), Dense)
+    same(fit(frame), fit(A))
+
+
+def test_sparse_ratings_with_a_gap_in_another_column():
+    X = np.where(np.hstack([HOLES, HOLES, HOLES]), np.nan, np.hstack([FULL, FULL, FULL]))
+    frame = sparse_frame(X, np.nan)
+    frame[3] = X[:, 3]
+    agree(fit(frame, missing_values=np.nan), fit(X, missing_values=np.nan))
+
+
+@pytest.mark.parametrize("fills", [(0.0, np.nan), (0.0, 0.5), (np.nan, 0.5)])
+@pytest.mark.parametrize("rule", RULES[:3])
+def test_columns_of_different_fill_values(fills, rule):
+    frame = pd.DataFrame(
+        {
+            j: pd.arrays.SparseArray(np.where(HOLES[:, j], fills[j % 2], FULL[:, j]), fill_value=fills[j % 2])
+            for j in range(7)
+        }
+    )
+    same_frame = frame.sparse.to_dense()
+    options = {"missing_values": rule, "solver": HALS(sweeps=2)}
+    agree(outcome(frame, **options), outcome(same_frame, **options))
+
+
+@pytest.mark.parametrize(
+    ("values", "where"),
+    [
+        (["a", "b", "a"], "column 'b' is 'a'"),
+        (pd.to_datetime(["2020-01-01"] * 3), "column 'b' is "),
+        ([1j, 2, 3], "column 'b' has dtype complex"),
+    ],
+)
+def test_sparse_columns_of_no_numbers_are_named(values, where):
+    frame = pd.DataFrame(
+        {"a": pd.arrays.SparseArray([0.0, 1.0, 2.0], fill_value=0), "b": pd.arrays.SparseArray(values)}
+    )
+    with pytest.raises((TypeError, ValueError), match=where):
+        fit(frame)
+
+
+@pytest.mark.parametrize("value", [-1.0, np.inf])
+def test_bad_values_of_a_sparse_frame_are_named(value):
+    X = A.copy()
+    X[4, 1] = value
+    with pytest.raises(ValueError, match=rf"X\[4, 1\] = {value:g}"):
+        fit(sparse_frame(X, 0.0))
+
+
+@pytest.mark.parametrize(
+    "of_X", [np.asarray, sp.csr_array, lambda X: sparse_frame(X, 0.0)], ids=["dense", "csr", "frame"]
+)
+def test_sparse_frames_as_mask_and_weights(of_X):
+    weights = np.where(HOLES, 0.0, 2.5)
+    for fill in (False, True):
+        same(fit(of_X(FULL), mask=sparse_frame(~HOLES, fill, bool)), fit(of_X(FULL), mask=~HOLES))
+    for fill in (0.0, 2.5):
+        same(fit(of_X(FULL), weights=sparse_frame(weights, fill)), fit(of_X(FULL), weights=weights))
+
+
+@pytest.mark.parametrize("rule", [0, np.nan, "unstored"])
+def test_transform_and_select_rank_read_a_sparse_frame_alike(rule):
+    fill = np.nan if rule is np.nan else 0.0
+    frame, S = sparse_frame(np.where(HOLES, fill, FULL), fill), sp.csr_array(A)
+    theirs = S if fill == 0.0 else np.where(HOLES, np.nan, FULL)
+    f = fit(theirs, missing_values=rule, l2=0.1)
+    np.testing.assert_allclose(f.transform(frame), f.transform(theirs), rtol=1e-10)
+    options = {"missing_values": rule, "l2": 0.1, "random_state": 0, "max_iter": 10}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", nmfcore.ConvergenceWarning)
+        ours, expected = (nmfcore.select_rank(X, [1, 2], **options) for X in (frame, theirs))
+    np.testing.assert_allclose(ours.errors, expected.errors, rtol=1e-6)
+
+
+@pytest.mark.parametrize("fill", [0.0, np.nan])
+def test_a_model_of_what_was_stored_reads_sparse_frames_by_what_they_store(fill):
+    f = fit(sp.csr_array(A), missing_values="unstored", l2=0.1)
+    frame = sparse_frame(np.where(HOLES, fill, FULL), fill)
+    np.testing.assert_array_equal(f.transform(frame), f.transform(sp.csr_array(A)))
+
+
+def test_an_automatic_penalty_reads_a_sparse_frame():
+    X = RNG.random_sample((40, 2)) @ RNG.random_sample((2, 8)) + 0.1
+    X[RNG.random_sample(X.shape) < 0.4] = np.nan
+    options = {"l2": "auto", "missing_values": np.nan}
+    f, g = (fit(frame, **options) for frame in (sparse_frame(X, np.nan), pd.DataFrame(X)))
+    assert f.settings["l2"] == pytest.approx(g.settings["l2"])
+
+
+def test_thousands_of_sparse_columns_are_read_in_no_time():
+    S = sp.random_array((500, 20_000), density=0.01, rng=0, format="csc")
+    frame = pd.DataFrame.sparse.from_spmatrix(S)
+    began = time.perf_counter()
+    data = read(frame)
+    assert time.perf_counter() - began < 5.0  # .2 s here
+    np.testing.assert_array_equal(data.values, S.tocsr().data)
+
+
+# ---- pydata/sparse ----------------------------------------------------------------------------------------------
+
+
+class Pydata:
+    """What of an array of pydata/sparse is used; NumPy and SciPy refuse to make anything else of one."""
+
+    format = "coo"
+
+    def __init__(self, X: np.ndarray, fill: Any = 0.0) -> None:
+        kept = ~np.isnan(X) if np.isnan(fill) else fill != X
+        self.coords, self.data = np.array(np.nonzero(kept)), X[kept]
+        self.shape, self.dtype, self.fill_value = X.shape, X.dtype, X.dtype.type(fill)
+
+    def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
+        raise RuntimeError("Cannot convert a sparse array to dense automatically.")
+
+    def todense(self) -> np.ndarray:
+        raise AssertionError("not to be asked for")
+
+    def tocsr(self) -> Any:
+        raise AssertionError("needs SciPy")
+
+
+class PydataCompressed:
+    """The others of that library, which say what a `Pydata` would be."""
+
+    def __init__(self, X: np.ndarray, method: str) -> None:
+        self.shape, self.dtype, self.fill_value = X.shape, X.dtype, 0.0
+        setattr(self, method, lambda: Pydata(X))
+
+    def todense(self) -> np.ndarray:
+        raise AssertionError("not to be asked for")
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(
+    "make", [Pydata, lambda X: PydataCompressed(X, "tocoo"), lambda X: PydataCompressed(X, "to_coo")]
+)
+def test_arrays_of_pydata_sparse(make, rule):
+    same(fit(make(A), missing_values=rule), fit(sp.csr_array(A), missing_values=rule))
+
+
+@pytest.mark.parametrize("rule", RULES[:3])
+@pytest.mark.parametrize("fill", [np.nan, 0.5])
+def test_arrays_of_pydata_sparse_with_a_fill_value(fill, rule):
+    X = np.where(HOLES, fill, FULL)
+    options = {"missing_values": rule, "solver": HALS(sweeps=2)}
+    agree(outcome(Pydata(X, fill), **options), outcome(X, **options))
+    same(fit(Pydata(X, fill), missing_values="unstored"), fit(sp.csr_array(A), missing_values="unstored"))
+
+
+def test_masks_and_weights_of_pydata_sparse():
+    same(fit(FULL, mask=Pydata(~HOLES)), fit(FULL, mask=~HOLES))
+    same(fit(FULL, weights=Pydata(2.5 * ~HOLES)), fit(FULL, weights=2.5 * ~HOLES))
+
+
+def test_pydata_sparse_that_is_no_matrix_of_numbers():
+    with pytest.raises(ValueError, match="X is a 3-dimensional sparse array; a matrix is needed"):
+        fit(Pydata(np.ones((2, 3, 4))))
+    with pytest.raises(TypeError, match="X holds complex128; a matrix of real numbers is needed"):
+        fit(Pydata(A.astype(complex)))
 
 
 # ---- entries that are stored more than once ---------------------------------------------------------------------

@@ -26,7 +26,7 @@ LAYERS = [
     {"_types"},
     {"archive", "frames", "kernels", "parallel", "reference", "stopping"},
     {"data", "result", "validation"},
-    {"observed", "solvers", "starts"},
+    {"fills", "observed", "solvers", "starts"},
     {"punctured"},
     {"offsets"},
     {"balance", "losses", "scale", "undetermined"},

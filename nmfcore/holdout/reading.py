@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nmfcore import missing, validation
+from nmfcore import fills, missing, validation
 from nmfcore._types import Array
 from nmfcore.holdout.sparse import CSR, dense_rows
 from nmfcore.validation import Compressed
@@ -21,6 +21,8 @@ def read(
     Dense: (m, n) arrays. Sparse: a compressed matrix, and arrays with an element for each entry it stores; such data
     are incomplete where the second is not None.
     """
+    X, rule = fills.read(X, rule, "X")
+    mask, weights = (fills.read(guide, None, name)[0] for guide, name in ((mask, "mask"), (weights, "weights")))
     nan = isinstance(rule, float) and math.isnan(rule)
     if not validation.is_sparse(X):
         return _read_dense(X, rule, mask, weights, dtype)
