@@ -6,13 +6,16 @@ pandas, polars and Arrow are told by what their tables can do, and none of them 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from nmfcore._types import Array
 
+AT_ONCE = (
+    64  # columns that are turned into rows together: one by one, each would go through all the memory of the matrix
+)
 NUMBERS = "biuf"  # kinds of NumPy dtypes that are numbers
 # These have a __float__, but what it says is not what they are.
 _NO_NUMBERS = (str, bytes, np.complexfloating, np.datetime64, np.timedelta64, np.flexible, np.ndarray)
@@ -40,24 +43,28 @@ def is_pandas(X: object) -> bool:
     return all(hasattr(X, name) for name in ("iloc", "items", "dtypes")) and getattr(X, "ndim", None) == 2
 
 
-def columns(X: Any) -> list[Column] | None:
-    """The columns of a table, in order, however they are named; None of what is no table."""
+def columns(X: Any) -> Iterator[Column] | None:
+    """The columns of a table, in order, however they are named; None of what is no table.
+
+    One after the other: pandas makes each for whoever asks, and tens of thousands of them are long in clearing away.
+    """
     if is_pandas(X):
-        return [Column(name, values) for name, values in X.items()]
+        return (Column(name, values) for name, values in X.items())
     if hasattr(X, "get_columns") and hasattr(X, "height"):  # polars
-        return [Column(values.name, values) for values in X.get_columns()]
+        return (Column(values.name, values) for values in X.get_columns())
     if hasattr(X, "itercolumns") and hasattr(X, "column_names"):  # Arrow
-        return [Column(*pair) for pair in zip(X.column_names, X.itercolumns(), strict=True)]
+        return (Column(*pair) for pair in zip(X.column_names, X.itercolumns(), strict=True))
     return None
 
 
 def is_plain(X: Any) -> bool:
-    """Whether NumPy takes a frame of pandas as it is: all columns are numbers of one dtype of its own."""
+    """Whether NumPy makes numbers of a frame of pandas as it is; of bools beside numbers it makes objects."""
     dtypes = set(X.dtypes)
-    return len(dtypes) == 1 and all(isinstance(dtype, np.dtype) and dtype.kind in NUMBERS for dtype in dtypes)
+    kinds = {dtype.kind if isinstance(dtype, np.dtype) else "" for dtype in dtypes}
+    return bool(dtypes) and (kinds == {"b"} or kinds <= set("iuf"))
 
 
-def dense(table: list[Column], n_rows: int) -> Array:
+def dense(table: Iterable[Column], n_rows: int) -> Array:
     """The numbers of a table as a matrix; what is missing is NaN.
 
     Raises
@@ -68,8 +75,8 @@ def dense(table: list[Column], n_rows: int) -> Array:
     arrays = [numbers(column) for column in table]
     dtype = np.result_type(*{array.dtype for array in arrays}) if arrays else np.dtype(np.float64)
     matrix = np.empty((n_rows, len(arrays)), dtype)
-    for j, array in enumerate(arrays):
-        matrix[:, j] = array
+    for j in range(0, len(arrays), AT_ONCE):
+        matrix[:, j : j + AT_ONCE] = np.array(arrays[j : j + AT_ONCE], dtype).T
     return matrix
 
 
