@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from nmfcore import losses, missing, starts, undetermined, validation
+from nmfcore import fills, losses, missing, starts, undetermined, validation
 from nmfcore._types import Array
 from nmfcore.compress import compressed
 from nmfcore.data import Data, Dense
@@ -93,7 +93,9 @@ def factorize(
     Parameters
     ----------
     X : array_like, masked array, DataFrame or sparse matrix, shape (m, n)
-        Non-negative. Never modified. float32 stays float32; everything else is float64 (see ``dtype``).
+        Non-negative. Never modified. float32 stays float32; everything else is float64 (see ``dtype``). A pandas frame
+        with sparse columns, and an array of pydata/sparse, are sparse where their fill value is 0; where it is NaN and
+        NaN is missing, what they do not store is missing.
     rank : int
         The number of components, r.
     solver : {"auto", "hals", "mu"} or a solver such as ``nmfcore.solvers.HALS(sweeps=1, extrapolate=False)``
@@ -222,10 +224,11 @@ def factorize(
 
         return auto_penalty.fit(arguments.pop("X"), arguments.pop("rank"), arguments)
     rank = validation.whole(rank, "rank", 1)
+    missing_values = missing.check_rule(missing_values)
     loss, beta = validation.beta(loss)
     solver = _solver(solver, beta, rank)
     if l2_scaling is not None:
-        validation.one_of(l2_scaling, "l2_scaling", (None, "count"))
+        l2_scaling = validation.one_of(l2_scaling, "l2_scaling", (None, "count"))
     check_flag("offsets", offsets)
     if isinstance(init, Factorization):
         if W is None and H is None and init.rank != rank + 2 * bool(offsets):
@@ -238,8 +241,8 @@ def factorize(
         raise ValueError(f"offsets=True needs the Frobenius loss and HALS, not loss={loss!r} and {solver!r}.")
     penalties = tuple(map(Penalty, validation.factor_pair(l1, "l1"), validation.factor_pair(l2, "l2")))
     stop = _stop(tol, max_iter, max_time)
-    validation.one_of(init, "init", starts.INITS)
-    validation.one_of(precision, "precision", ("auto", "mixed", "full"))
+    init = validation.one_of(init, "init", starts.INITS)
+    precision = validation.one_of(precision, "precision", ("auto", "mixed", "full"))
     threads = _threads(n_threads)
     if callback is not None and not callable(callback):
         raise TypeError(f"callback={callback!r} must be callable: it is called with a state after every iteration.")
@@ -342,6 +345,7 @@ def transform(f: Factorization, X: object, mask: object, weights: object, n_thre
     fours = f.settings.get("column_scale")  # l2="auto" fitted X with its columns divided by these powers of four
     twos = None if fours is None else 2 * np.array(fours)
     H = f.H if twos is None else np.ldexp(f.H, -twos)
+    X, rule = fills.read(X, rule, "X", guided=mask is not None or weights is not None)
     if not validation.is_sparse(X) and rule == "unstored":
         rule = np.nan  # a model of sparse ratings, asked about dense rows: there is no other sign of what is missing
     scaled = missing.read(

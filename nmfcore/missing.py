@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from nmfcore import validation
+from nmfcore import fills, validation
 from nmfcore._types import Array
 from nmfcore.data import Data, Dense, Sparse
 from nmfcore.observed import Observed
@@ -24,10 +24,6 @@ from nmfcore.validation import Compressed
 # overflow, and no copy is made.
 _SAFE_EXPONENT = {np.dtype(np.float64): 100, np.dtype(np.float32): 16}
 
-NAN_REMEDY = (
-    "Pass missing_values=np.nan if NaN stands for entries that were not observed (they are then ignored), or fill it."
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Scaled:
@@ -38,9 +34,9 @@ class Scaled:
 
 
 def check_rule(missing_values: object) -> float | str | None:
-    """``None``, NaN, 0 or ``"unstored"``."""
+    """``None``, NaN, 0 or ``"unstored"``, as plain Python has them: a model file holds the rule."""
     if missing_values is None or (isinstance(missing_values, str) and missing_values == "unstored"):
-        return missing_values
+        return None if missing_values is None else "unstored"
     if isinstance(missing_values, (int, float, np.integer, np.floating)) and not isinstance(missing_values, bool):
         value = float(missing_values)
         if np.isnan(value) or value == 0.0:
@@ -93,7 +89,8 @@ def read(
     TypeError, ValueError
         With the rule, the first offending entry and a remedy.
     """
-    rule = check_rule(missing_values)
+    X, rule = fills.read(X, check_rule(missing_values), name, guided=mask is not None or weights is not None)
+    mask, weights = (fills.read(guide, None, said)[0] for guide, said in ((mask, "mask"), (weights, "weights")))
     may_puncture = degree == 2.0 and not row_by_row
     if validation.is_sparse(X):
         data = _read_sparse(X, rule, mask, weights, dtype, name, may_puncture)
@@ -143,8 +140,8 @@ def _read_dense(
     validation.check_size(raw.shape, name, least_rows)
     array = validation.as_float(raw, dtype)
     if mask is not None:
-        observed = _and(observed, _mask(mask, array.shape))
-    weight = None if weights is None else _weights(weights, array.shape)
+        observed = _and(observed, mask_array(mask, array.shape))
+    weight = None if weights is None else weights_array(weights, array.shape)
     if weight is not None:
         observed = _and(observed, weight > 0)
     if rule is not None:
@@ -155,12 +152,12 @@ def _read_dense(
         return _checked(Dense(array), name)
     if unit and may_puncture and nearly_complete(int(observed.sum()), array.shape):
         array = np.where(observed, array, array.dtype.type(0))
-        validation.check_values(array, name, remedy=NAN_REMEDY)
+        validation.check_values(array, name, remedy=validation.NAN_REMEDY)
         return Punctured.of(array, observed)
     rows, columns = np.nonzero(observed)
     indptr = np.concatenate(([0], np.cumsum(observed.sum(axis=1)))).astype(np.int64)
     values = array[rows, columns]
-    validation.check_values(values, name, lambda p: (rows[p], columns[p]), remedy=NAN_REMEDY)
+    validation.check_values(values, name, lambda p: (rows[p], columns[p]), remedy=validation.NAN_REMEDY)
     chosen = np.ones(0) if weight is None else weight[rows, columns]
     kept, weight_shift = _moderate_weights(chosen, array.dtype)
     shape = (array.shape[0], array.shape[1])
@@ -170,7 +167,7 @@ def _read_dense(
 def _checked(data: Dense | Sparse, name: str, where: Any = None) -> Data:
     """The data, whose summary has told whether there is anything to say of a value."""
     if not data.summary.valid:
-        validation.check_values(data.values, name, where, remedy=NAN_REMEDY)
+        validation.check_values(data.values, name, where, remedy=validation.NAN_REMEDY)
     return data
 
 
@@ -178,11 +175,16 @@ def _and(left: Array | None, right: Array) -> Array:
     return right if left is None else left & right
 
 
-def _mask(mask: object, shape: tuple[int, ...], name: str = "mask") -> Array:
+def mask_array(mask: Any, shape: tuple[int, ...], name: str = "mask") -> Array:
+    """A mask as an array: True where X was observed."""
     if validation.is_sparse(mask):
-        _guide(mask, shape, name)
-    array = mask.toarray() if validation.is_sparse(mask) else np.asarray(mask)  # type: ignore[attr-defined]
+        return _filled_up(_guide(mask, shape, name), bool)
+    array = validation.plain(validation.unmasked(mask, name, f"Pass {name}.filled(False) if that is missing."), name)
     if array.dtype != bool:
+        unknown = np.argwhere(np.isnan(array)) if array.dtype.kind == "f" else np.empty(0)
+        if unknown.size:
+            place = ", ".join(map(str, unknown[0]))
+            raise TypeError(f"{name}[{place}] is neither True nor False. Fill it, with False if that is missing.")
         raise TypeError(_not_bool(name, array.dtype))
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape} where X has {tuple(shape)}.")
@@ -193,14 +195,22 @@ def _not_bool(name: str, dtype: object) -> str:
     return f"{name} has dtype {dtype}; it must be bool, True where X was observed: pass {name}.astype(bool)."
 
 
-def _weights(weights: object, shape: tuple[int, ...]) -> Array:
+def weights_array(weights: Any, shape: tuple[int, ...]) -> Array:
+    """Weights as an array of float64."""
     if validation.is_sparse(weights):
-        _guide(weights, shape, "weights")
-    dense = weights.toarray() if validation.is_sparse(weights) else weights  # type: ignore[attr-defined]
-    array = validation.as_float(validation.array_2d(dense, "weights"), np.dtype(np.float64))
+        return _filled_up(_guide(weights, shape, "weights"), np.float64)
+    remedy = "Pass weights.filled(0) to leave such entries out."
+    dense = validation.array_2d(validation.unmasked(weights, "weights", remedy), "weights")
+    array = validation.as_float(dense, np.dtype(np.float64))
     if array.shape != shape:
         raise ValueError(f"weights has shape {array.shape} where X has {tuple(shape)}.")
-    validation.check_values(array, "weights")
+    validation.check_values(array, "weights", remedy="Fill it, with 0 to leave such entries out.")
+    return array
+
+
+def _filled_up(guide: Compressed, dtype: type) -> Array:
+    array: Array = np.zeros(guide.shape, dtype)
+    array[guide.rows, guide.indices] = guide.values
     return array
 
 
@@ -240,7 +250,9 @@ def _observed(X: Compressed, keep: Array | None, weight: Array | None, name: str
         before = np.concatenate(([0], np.cumsum(keep)))
         indptr, indices, values = before[indptr], indices[keep], values[keep]
         weight = None if weight is None else weight[keep]
-    validation.check_values(values, name, lambda p: (validation.row_of(indptr, p), indices[p]), remedy=NAN_REMEDY)
+    validation.check_values(
+        values, name, lambda p: (validation.row_of(indptr, p), indices[p]), remedy=validation.NAN_REMEDY
+    )
     kept, weight_shift = _moderate_weights(np.ones(0) if weight is None else weight, values.dtype)
     if values.size == X.shape[0] * X.shape[1] and not kept.size:
         return Dense(values.reshape(X.shape))
@@ -264,9 +276,9 @@ def _filled(X: Compressed, mask: object, weights: object) -> Compressed:
             return there._replace(values=_at(X, there).astype(X.values.dtype))
     pattern = np.ones(X.shape, bool)
     if mask is not None:
-        pattern &= _mask(mask, X.shape)
+        pattern &= mask_array(mask, X.shape)
     if weights is not None:
-        pattern &= _weights(weights, X.shape) > 0
+        pattern &= weights_array(weights, X.shape) > 0
     dense = np.zeros(X.shape, X.values.dtype)
     dense[X.rows, X.indices] = X.values
     rows, columns = np.nonzero(pattern)
@@ -278,7 +290,7 @@ def _looked_up(other: object, X: Compressed, name: str) -> Array:
     """The values of a mask or of weights at the stored entries of ``X``; sparse ones are 0 where not stored."""
     if validation.is_sparse(other):
         return _at(_guide(other, X.shape, name), X)
-    check = _mask if name == "mask" else _weights
+    check = mask_array if name == "mask" else weights_array
     return check(other, X.shape)[X.rows, X.indices]
 
 

@@ -10,10 +10,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nmfcore import frames
 from nmfcore._types import Array
 from nmfcore.kernels import sparse as sparse_kernels
 
 LOSSES = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
+NAN_REMEDY = (
+    "Pass missing_values=np.nan if NaN stands for entries that were not observed (they are then ignored), or fill it."
+)
 SORTED_AT_ONCE = 2**20  # entries of a sparse matrix, or as many as it has columns
 AS_GOOD_AS = 1e-6  # so near to one of these the general formula, divided by β (β - 1), has lost its digits
 
@@ -69,17 +73,18 @@ def one_of(value: object, name: str, choices: tuple[str | None, ...]) -> str:
     """``value`` if it is one of ``choices``, of which None is for messages: the caller has dealt with it."""
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name}={value!r} is not one of {', '.join(map(repr, choices))}.")
-    return value
+    return str.__str__(value)  # not a subclass, such as np.str_
 
 
 def beta(loss: object) -> tuple[str | float, float]:
     """A loss by its name or its β, as it is to be called, and β; within rounding of a named one it is that."""
     if isinstance(loss, str):
-        return loss, LOSSES[one_of(loss, "loss", tuple(LOSSES))]
+        name = one_of(loss, "loss", tuple(LOSSES))
+        return name, LOSSES[name]
     if isinstance(loss, (bool, np.bool_)) or not isinstance(loss, numbers.Real) or not math.isfinite(loss):
         raise ValueError(f"loss={loss!r} is not one of {', '.join(map(repr, LOSSES))}, nor a finite number β.")
     value = float(loss)
-    near = ((name, known) for name, known in LOSSES.items() if abs(value - known) < AS_GOOD_AS)
+    near = ((known_as, known) for known_as, known in LOSSES.items() if abs(value - known) < AS_GOOD_AS)
     return next(near, (value, value))
 
 
@@ -107,10 +112,12 @@ def is_sparse(X: object) -> bool:
 def array_2d(X: object, name: str) -> Array:
     """``X`` as a two-dimensional numeric array, values unchecked; objects such as None and NA become NaN."""
     if X is None or isinstance(X, (str, bytes, Mapping, set)) or hasattr(X, "__next__"):
-        raise TypeError(f"{name} must be a matrix (array, DataFrame, sparse matrix, list of lists), not {_kind(X)}.")
+        raise TypeError(_no_matrix(X, name))
     if isinstance(X, np.matrix):
         raise TypeError(f"{name} is an np.matrix, whose * means something else; pass np.asarray({name}).")
-    array = _asarray(X, name)
+    if is_sparse(X):
+        raise TypeError(f"{name} is a sparse matrix ({_kind(X)}) where a dense one is needed; pass {name}.toarray().")
+    array = plain(X, name)
     if array.dtype.kind in "SU":
         array = np.asarray(X, dtype=object)  # to tell a text among numbers from the numbers
     if array.dtype.kind == "c":
@@ -120,17 +127,51 @@ def array_2d(X: object, name: str) -> Array:
             f"{name} has dtype {array.dtype}; every argument must be a number, not a string, date or record that "
             "stands for a number. Convert it first."
         )
+    if array.ndim == 0 and array.dtype.kind == "O":
+        raise TypeError(_no_matrix(X, name))
+    if array.shape == (0,):
+        check_size(array.shape, name)
     if array.ndim != 2:
-        hint = f"Reshape your data: {name}.reshape(1, -1) for one row, (-1, 1) for one column."
-        raise ValueError(f"Expected 2D array, got {array.ndim}D array instead: {name} has shape {array.shape}. {hint}")
-    return _floats_from_objects(array, X, name) if array.dtype.kind == "O" else array
+        raise ValueError(
+            f"Expected 2D array, got {array.ndim}D array instead: {name} has shape {array.shape}. "
+            f"{_reshaped(X, array, name)}"
+        )
+    return frames.from_objects(array, lambda i: f"{name}[{i[0]}, {i[1]}]") if array.dtype.kind == "O" else array
+
+
+def _no_matrix(X: object, name: str) -> str:
+    return f"{name} must be a matrix (array, DataFrame, sparse matrix, list of lists), not {_kind(X)}."
 
 
 def _kind(X: object) -> str:
     return "None" if X is None else type(X).__name__
 
 
-def _asarray(X: object, name: str) -> Array:
+def _reshaped(X: object, array: Array, name: str) -> str:
+    """How to make a matrix of what has another number of dimensions."""
+    shape = array.shape
+    if len(shape) == 1 and is_sparse(array[0]):
+        return f"It holds sparse matrices: pass scipy.sparse.vstack({name}), or one of them."
+    if len(shape) == 1 and isinstance(array[0], (np.ndarray, list, tuple)):
+        return f"It holds rows of its own: pass np.vstack({name}) if they are of one length."
+    given = name if hasattr(X, "reshape") else f"np.asarray({name})"
+    if len(shape) == 0:
+        return f"A single number is [[{name}]]."
+    if len(shape) == 1:
+        return f"Reshape your data: {given}.reshape(1, -1) for one row, (-1, 1) for one column."
+    rows = f"{given}.reshape({shape[0]}, -1)"
+    return f"Reshape your data: {rows} makes a row of each of the {shape[0]} arrays in {name}; or pass one of them."
+
+
+def plain(X: Any, name: str) -> Array:
+    """``X`` as an array of whatever it holds; data frames by column."""
+    if hasattr(X, "collect") and not (hasattr(X, "__array__") or hasattr(X, "__len__")):
+        raise TypeError(f"{name} is a {_kind(X)}, which holds no values yet; pass {name}.collect().")
+    table = frames.columns(X)
+    if table is not None and not (frames.is_pandas(X) and frames.is_plain(X)):
+        return frames.dense(table, len(X))
+    if isinstance(X, (list, tuple)) and any(isinstance(row, np.ma.MaskedArray) for row in X):
+        raise TypeError(f"{name} is a {_kind(X)} of masked arrays, which loses their masks; pass np.ma.stack({name}).")
     try:
         return np.asarray(X)
     except ValueError as error:
@@ -146,28 +187,15 @@ def _extent(row: Any) -> str:
     return f"has {len(row)} entries" if hasattr(row, "__len__") else f"is {row!r}"
 
 
-def _floats_from_objects(array: Array, X: object, name: str) -> Array:
-    floats = np.empty(array.shape)
-    columns = getattr(X, "columns", None)
-    for (i, j), value in np.ndenumerate(array):
-        if value is None or type(value).__name__ in ("NAType", "NaTType"):
-            floats[i, j] = np.nan
-        elif isinstance(value, (str, bytes, np.complexfloating, np.ndarray)) or not hasattr(value, "__float__"):
-            where = f"column {columns[j]!r}" if columns is not None else f"{name}[{i}, {j}]"
-            raise TypeError(
-                f"{where} is {value!r}; every argument must be a number, not a string or an object that stands "
-                "for a number. Convert or drop it first."
-            )
-        else:
-            floats[i, j] = _float(value)
-    return floats
-
-
-def _float(value: Any) -> float:
-    try:
-        return float(value)
-    except OverflowError:  # a Python int beyond float64
-        return math.inf if value > 0 else -math.inf
+def unmasked(A: Any, name: str, remedy: str) -> Any:
+    """``A``, which may be a masked array as long as nothing in it is masked: a mask would be lost without a word."""
+    if not isinstance(A, np.ma.MaskedArray):
+        return A
+    masked = np.ma.getmaskarray(A)
+    if masked.any():
+        place = ", ".join(str(int(k)) for k in np.argwhere(masked)[0])
+        raise ValueError(f"{name}[{place}] is masked: {name} must have a value everywhere. {remedy}")
+    return A.data
 
 
 def as_float(array: Array, dtype: np.dtype[Any] | None) -> Array:
@@ -344,7 +372,7 @@ def factor(A: object, name: str, shape: tuple[int, int], dtype: np.dtype[Any]) -
     """A starting factor of the given shape: finite, non-negative, never the caller's own memory."""
     if hasattr(A, "W") and hasattr(A, "H"):
         raise TypeError(f"{name} is a whole factorization f; pass W=f.W, H=f.H.")
-    array = array_2d(A, name)
+    array = array_2d(unmasked(A, name, f"Pass {name}.filled(0), or other numbers to start from."), name)
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape} where {shape} is needed for this X and rank.")
     made = as_float(array, dtype)

@@ -163,11 +163,22 @@ def test_ragged_rows_are_named(data, message):
         fit(data)
 
 
-@pytest.mark.parametrize("data", [3.0, X[0], X[None], np.zeros((2, 2, 2, 2)), [1.0, 2.0], pd.Series([1.0, 2.0])])
-def test_dimensions_other_than_two(data):
+@pytest.mark.parametrize(
+    ("data", "remedy"),
+    [
+        (3.0, r"A single number is \[\[X\]\]"),
+        (X[0], r" X.reshape\(1, -1\) for one row"),
+        ([1.0, 2.0], r"np.asarray\(X\).reshape\(1, -1\) for one row"),
+        (pd.Series([1.0, 2.0]), r"np.asarray\(X\).reshape\(1, -1\) for one row, \(-1, 1\) for one column"),
+        (X[None], r" X.reshape\(1, -1\) makes a row of each of the 1 arrays in X"),
+        (np.zeros((2, 3, 2, 2)), r" X.reshape\(2, -1\) makes a row of each of the 2 arrays in X; or pass one of them"),
+        ([X, X], r"np.asarray\(X\).reshape\(2, -1\) makes a row of each of the 2 arrays"),
+    ],
+)
+def test_dimensions_other_than_two(data, remedy):
     shape = re.escape(str(np.shape(data)))
     with pytest.raises(
-        ValueError, match=rf"Expected 2D array, got {np.ndim(data)}D .* shape {shape}.*reshape\(1, -1\)"
+        ValueError, match=rf"Expected 2D array, got {np.ndim(data)}D array instead: .* {shape}.*{remedy}"
     ):
         fit(data)
 

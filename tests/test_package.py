@@ -24,9 +24,9 @@ FILES = sorted(ROOT.rglob("*.py"))
 # Who may import whom: a module may import from the layers before its own, and within its own room (folder).
 LAYERS = [
     {"_types"},
-    {"archive", "kernels", "parallel", "reference", "stopping"},
+    {"archive", "frames", "kernels", "parallel", "reference", "stopping"},
     {"data", "result", "validation"},
-    {"observed", "solvers", "starts"},
+    {"fills", "observed", "solvers", "starts"},
     {"punctured"},
     {"offsets"},
     {"balance", "losses", "scale", "undetermined"},

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nmfcore import validation
+from nmfcore import fills, missing, validation
 from nmfcore._types import Array
 from nmfcore.holdout.sparse import CSR, dense_rows
 from nmfcore.validation import Compressed
@@ -21,6 +21,8 @@ def read(
     Dense: (m, n) arrays. Sparse: a compressed matrix, and arrays with an element for each entry it stores; such data
     are incomplete where the second is not None.
     """
+    X, rule = fills.read(X, rule, "X")
+    mask, weights = (fills.read(guide, None, name)[0] for guide, name in ((mask, "mask"), (weights, "weights")))
     nan = isinstance(rule, float) and math.isnan(rule)
     if not validation.is_sparse(X):
         return _read_dense(X, rule, mask, weights, dtype)
@@ -38,8 +40,8 @@ def read(
     if isinstance(rule, float):
         observed &= ~np.isnan(stored.values) if nan else stored.values != 0
     if mask is not None:
-        observed &= _looked_up(mask, stored) != 0
-    weight = None if weights is None else _looked_up(weights, stored)
+        observed &= _looked_up(mask, "mask", stored) != 0
+    weight = None if weights is None else _looked_up(weights, "weights", stored)
     return stored, observed if weight is None else observed & (weight > 0), weight
 
 
@@ -52,8 +54,8 @@ def _read_dense(
         X = X.data
     array = validation.as_float(validation.array_2d(X, "X"), dtype)
     if mask is not None:
-        known.append(np.asarray(_full(mask)))
-    weight = None if weights is None else np.asarray(_full(weights), np.float64)
+        known.append(missing.mask_array(mask, array.shape))
+    weight = None if weights is None else missing.weights_array(weights, array.shape)
     if weight is not None:
         known.append(weight > 0)
         weight = None if np.all((weight == 0) | (weight == 1)) else np.ascontiguousarray(weight)
@@ -63,15 +65,12 @@ def _read_dense(
     return array, None if observed is None or observed.all() else np.ascontiguousarray(observed), weight
 
 
-def _full(guide: Any) -> Any:
-    return guide.toarray() if validation.is_sparse(guide) else guide
-
-
-def _looked_up(guide: Any, X: Compressed) -> Array:
+def _looked_up(guide: Any, name: str, X: Compressed) -> Array:
     """The values of a mask or of weights at the stored entries of ``X``."""
     if validation.is_sparse(guide):
-        return _at(validation.compressed(guide, "mask", np.dtype(np.float64), duplicates="error"), X)
-    return np.asarray(guide, np.float64)[X.rows, X.indices]
+        return _at(validation.compressed(guide, name, np.dtype(np.float64), duplicates="error"), X)
+    read_guide = missing.mask_array if name == "mask" else missing.weights_array
+    return read_guide(guide, X.shape)[X.rows, X.indices]
 
 
 def _at(there: Compressed, here: Compressed) -> Array:

@@ -109,6 +109,8 @@ class HALS:
         share = self.extrapolate
         if not (isinstance(share, (float, np.floating)) and 0.0 < share < 1.0):
             check_flag("HALS: extrapolate", share, "True, False or a number between 0 and 1")
+        # Settings hold the repr: it reads the same whatever type of number was passed.
+        object.__setattr__(self, "extrapolate", bool(share) if isinstance(share, (bool, np.bool_)) else float(share))
 
     @property
     def gentle(self) -> int:

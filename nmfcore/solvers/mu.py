@@ -79,6 +79,7 @@ class MU:
 
     def __post_init__(self) -> None:
         check_flag("MU: extrapolate", self.extrapolate)
+        object.__setattr__(self, "extrapolate", bool(self.extrapolate))  # settings hold the repr
 
     @property
     def balances(self) -> bool:
