@@ -59,6 +59,13 @@ def non_negative(value: object, name: str) -> float:
     return number
 
 
+def _float(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # a Python int beyond float64
+        return math.inf if value > 0 else -math.inf
+
+
 def factor_pair(value: object, name: str) -> tuple[float, float]:
     """A number for both factors, or a pair of numbers for (W, H)."""
     if isinstance(value, (tuple, list, np.ndarray)) and np.ndim(value):

@@ -71,3 +71,13 @@ def test_real_files(data_dir: Path, name: str, options: dict[str, object], count
     assert len(titles) == count
     frame = pd.read_csv(data_dir / name, keep_default_na=False, **options)
     assert titles == dict(zip(frame.iloc[:, 0], frame.iloc[:, 1].str.strip(), strict=True))
+
+
+def test_a_header_is_not_a_title(tmp_path: Path) -> None:
+    path = tmp_path / "books.csv"
+    path.write_text("book_id,goodreads_book_id,title\n1,2767052,The Hunger Games\n")
+    assert read_titles(path) == {1: "The Hunger Games"}
+    for header, missing in [("book_id,goodreads_book_id,original", "title"), ("asin_id,price,title", "item id")]:
+        path.write_text(header + "\nx1,b2,c3\n")
+        with pytest.raises(ValueError, match=rf"line 1: the header has no column .* the {missing}; columns"):
+            read_titles(path)

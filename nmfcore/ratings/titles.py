@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from nmfcore.ratings.ids import parse_integer
-from nmfcore.ratings.layout import NAMES, plain_name, quote
+from nmfcore.ratings.layout import NAMES, NUMBER, plain_name, quote
 
 Row: TypeAlias = tuple[int, list[str]]
 
@@ -63,7 +63,7 @@ def read_titles(path: str | os.PathLike[str]) -> dict[int, str] | dict[str, str]
         raise ValueError(f"{path}: {quote(first)}: no separator out of '::', '|', tab, ';' and ','")
     rows = _rows(path, text, SEPARATORS[min(found)[1]])
     line, fields = next(rows)
-    columns = _header(fields)
+    columns = _header(path, line, fields)
     return _collect(path, rows if columns else chain([(line, fields)], rows), columns or (0, 1))
 
 
@@ -91,12 +91,21 @@ def _rows(path: str | os.PathLike[str], text: str, separator: str) -> Iterator[R
         raise ValueError(f"{path}, line {begin}: wrong quotes ({error}); expected item id and title") from None
 
 
-def _header(fields: list[str]) -> tuple[int, int] | None:
-    """Return the columns of id and title where the first line names them."""
+def _header(path: str | os.PathLike[str], line: int, fields: list[str]) -> tuple[int, int] | None:
+    """Return the columns of id and title where the first line names them; None if it is no header."""
     plain = [plain_name(field) for field in fields]
     ids = [k for k, name in enumerate(plain) if name in ID_NAMES]
     titles = [k for k, name in enumerate(plain) if name in TITLE_NAMES]
-    return (ids[0], titles[0]) if ids and titles else None
+    if ids and titles:
+        return ids[0], titles[0]
+    named = ids or titles or (len(plain) > 2 and any(name.endswith("id") for name in plain))
+    if named and not any(NUMBER.match(field.strip()) for field in fields):
+        missing = "title" if ids else "item id"
+        raise ValueError(
+            f"{path}, line {line}: the header has no column that is usually the {missing}; columns found: "
+            f"{', '.join(map(repr, fields[:20]))}; name them itemId and title"
+        )
+    return None
 
 
 def _collect(
