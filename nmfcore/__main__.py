@@ -140,7 +140,12 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
         "share held out (--test; 0.1 if not given)",
     )
     add("--l2", type=float, metavar="X", help="penalty for each rating (default: 0.0185 times the mean rating)")
-    add("--prior", type=float, metavar="N", help="weight of a user's and an item's mean, in ratings (default: 30)")
+    add(
+        "--prior",
+        type=float,
+        metavar="N",
+        help="weight of a user's and an item's mean, in ratings (default: by how many ratings there are)",
+    )
     add("--no-offsets", dest="offsets", action="store_false", default=None, help="without offsets of users and items")
     add("--seed", type=int, default=0, metavar="N", help="seed of the split and of the start (default: 0)")
     reading.add_to(parser)

@@ -349,7 +349,8 @@ def test_the_help_has_the_defaults_of_the_recommender(capsys: pytest.CaptureFixt
     default = Recommender()
     assert f"latent features (default: {default.rank})" in text
     assert f"(default: {L2_PER_MEAN:g} times the mean rating)" in text
-    assert f"in ratings (default: {default.prior:g})" in text
+    assert default.prior is None
+    assert "in ratings (default: by how many ratings there are)" in text
     assert f"most iterations (default: {default.max_iter})" in text
     assert f"KKT residual (default: {default.tol:g})" in text
 

@@ -66,7 +66,7 @@ def test_the_rest_is_what_the_average_item_says(model: Recommender, plain: Recom
     """Of a fit that is stationary, by the normal equations of the user's row, written out."""
     values, columns = ratings.data, ratings.indices
     means = UserItemMeans.fit(ratings)
-    low, high, prior = values.min(), values.max(), 30.0
+    low, high, prior = values.min(), values.max(), 120 / (1 + ratings.nnz / sum(ratings.shape) / 36)
     l2 = 0.0185 * values.mean()
     for one in (model, plain):
         W, H = one.factorization_
@@ -79,7 +79,7 @@ def test_the_rest_is_what_the_average_item_says(model: Recommender, plain: Recom
             b, c = (W[u, 5], H[6]) if one is model else (0.0, np.zeros(ratings.shape[1]))
             system = B @ B.T + l2 * (rated.size + prior) * np.eye(P.size)
             h = average_features[P]
-            level = np.clip(means.mean + means.user_offsets[u], low, high) - b - average_offset
+            level = np.clip(means.mean + means.user_offsets[u], low, high) + l2 - b - average_offset
             for i in (0, 20, 59):
                 s = np.linalg.solve(system, H[P, i])
                 why = one.explain(user, ratings.items[i], n=1000)

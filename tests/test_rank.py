@@ -955,7 +955,7 @@ def test_the_command_line_reads_and_hands_on_what_fit_reads(ratings_file, tmp_pa
     odd.write_text("stars~my reader~book\n" + "".join(f"{r}~{u}~{i}\n" for u, i, r in rows))
     fast = ["--ranks", "1,2", "--folds", "2", "--max-iter", "3"]
     assert main(["select-rank", str(odd), *fast, "--sep", "~"]) == 2
-    assert "name them with --columns USER,ITEM,RATING" in capsys.readouterr().err
+    assert "name them with --columns 'my reader,book,stars'" in capsys.readouterr().err
     assert main(["select-rank", str(odd), *fast, "--sep", "~", "--columns", "my reader,book,stars"]) == 0
     out = capsys.readouterr().out
     assert main(["select-rank", str(ratings_file), *fast]) == 0
@@ -973,7 +973,7 @@ def test_the_defaults_that_the_command_line_tells_are_those_of_the_recommender(c
     with pytest.raises(SystemExit):
         main([command, "--help"])
     told = " ".join(capsys.readouterr().out.split())
-    options = {"tol": "--tol X", "max_iter": "--max-iter N", "prior": "--prior N"}
+    options = {"tol": "--tol X", "max_iter": "--max-iter N"}
     for name, option in options.items():
         default = told.rpartition(f"{option} ")[2].partition("(default: ")[2]
         assert float(default.replace(";", " ").replace(")", " ").split()[0]) == getattr(nmfcore.Recommender, name)

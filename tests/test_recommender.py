@@ -49,6 +49,7 @@ def objective(ratings: Ratings, W: np.ndarray, H: np.ndarray, l2: float, prior: 
     X[m, :n], weight[m, :n] = means.mean + means.item_offsets, prior
     X[:, n] = np.clip(X[:, n], values.min(), values.max())
     X[m] = np.clip(X[m], values.min(), values.max())
+    X[:m, n], X[m, :n] = X[:m, n] + l2, X[m, :n] + l2  # what the penalty takes off predictions
     X *= 4 / values.mean()  # inside
     of_W, of_H = (W[:, :-1], np.delete(H, -2, axis=0)) if offsets else (W, H)  # without the components of ones
     penalty = (weight.sum(1) * (of_W**2).sum(1)).sum() + (weight.sum(0) * (of_H**2).sum(0)).sum()
@@ -422,7 +423,7 @@ NO_NUMBER = ("many", None, True, [1], {}, float("nan"), float("inf"), -1, 10**40
 UNUSABLE = [
     *(("recommender", "rank", bad) for bad in (*NO_NUMBER, 0, 3.0)),
     *(("recommender", "l2", bad) for bad in (*NO_NUMBER, 1e308) if bad is not None),
-    *(("recommender", "prior", bad) for bad in (*NO_NUMBER, 0, 1e40)),
+    *(("recommender", "prior", bad) for bad in (*NO_NUMBER, 0, 1e40) if bad is not None),
     *(("recommender", "offsets", bad) for bad in ("yes", None, 1, [])),
     *(("recommender", "tol", bad) for bad in NO_NUMBER),
     *(("recommender", "max_iter", bad) for bad in (*NO_NUMBER[:-1], 2.5)),  # as many iterations as one likes

@@ -52,7 +52,7 @@ def whole(model: Recommender, folder: Path) -> tuple[np.ndarray, np.ndarray, flo
 
 
 def best_row(model: Recommender, given: dict[int, float], folder: Path) -> np.ndarray:
-    """min ½ Σ (r - w·h)² + ½ prior (level - w·h_average)² + ½ l2 (n + prior) ‖w‖², w >= 0, in the unit of the file."""
+    """min ½ Σ (r - w·h)² + ½ prior (level + l2 - w·h_average)² + ½ l2 (n + prior) ‖w‖², w >= 0."""
     _, H, unit = whole(model, folder)
     all_ratings = model.ratings_
     means = UserItemMeans.fit(all_ratings)
@@ -60,7 +60,7 @@ def best_row(model: Recommender, given: dict[int, float], folder: Path) -> np.nd
     values = np.array(list(given.values()))
     left = (values - means.mean - means.item_offsets[places]).sum() / (values.size + 5.0)
     level = np.clip(means.mean + left, all_ratings.data.min(), all_ratings.data.max())
-    target, root = np.append(values, level) / unit, np.sqrt(np.append(np.ones(values.size), PRIOR))
+    target, root = np.append(values, level + L2) / unit, np.sqrt(np.append(np.ones(values.size), PRIOR))
     B = H[:, [*places, -1]]
     if model.offsets:  # the last component is that of the items' offsets; its column of W is ones
         target, B = target - B[-1], B[:-1]
@@ -177,8 +177,8 @@ def test_going_on_is_what_the_engine_does_from_there(ratings: Ratings, tmp_path:
     X, weights = np.zeros((m + 1, n + 1)), np.zeros((m + 1, n + 1))
     rows, columns, values = ratings.triplets()
     X[rows, columns], weights[rows, columns] = values, 1
-    X[:m, n], weights[:m, n] = np.clip(means.mean + means.user_offsets, 1, 5), PRIOR
-    X[m, :n], weights[m, :n] = np.clip(means.mean + means.item_offsets, 1, 5), PRIOR
+    X[:m, n], weights[:m, n] = np.clip(means.mean + means.user_offsets, 1, 5) + L2, PRIOR
+    X[m, :n], weights[m, :n] = np.clip(means.mean + means.item_offsets, 1, 5) + L2, PRIOR
     expected = nmfcore.factorize(
         X / unit, 4, weights=weights, l2=L2 / unit, l2_scaling="count", offsets=True, W=W, H=H, tol=0, max_iter=5,
         solver=nmfcore.solvers.HALS(sweeps=8, extrapolate=0.3),
@@ -291,7 +291,7 @@ def test_a_damaged_model_is_refused_by_name(ratings: Ratings, tmp_path: Path, da
 
 @pytest.mark.parametrize("offsets", [True, False])
 def test_what_is_loaded_goes_on_as_what_was_saved(ratings: Ratings, tmp_path: Path, offsets: bool) -> None:
-    model = fit(ratings, offsets, max_iter=50, tol=1e-3)
+    model = fit(ratings, offsets, max_iter=100, tol=1e-3)
     model.save(tmp_path / "m.npz")
     loaded = Recommender.load(tmp_path / "m.npz")
     new = Ratings.from_triplets([1000], [1], [5.0])

@@ -358,7 +358,7 @@ def test_without_the_unknown(model: Recommender) -> None:
 def best_row(
     model: Recommender, known: dict[int, float], others: list[float], folder: Path
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """min ½ Σ (r - w·h)² + ½ Σ_other (r - w·h_average)² + ½ prior (level - w·h_average)² + ½ l2 n ‖w‖², w >= 0."""
+    """min ½ Σ (r - w·h)² + ½ Σ_other (r - w·h_average)² + ½ prior (level + l2 - w·h_average)² + ½ l2 n ‖w‖², w >= 0."""
     _, H, unit = in_file(model, folder)
     means, all_ratings = UserItemMeans.fit(model.ratings_), model.ratings_
     places = [int(all_ratings.item_index(item)) for item in known]
@@ -366,7 +366,7 @@ def best_row(
     left = (values - means.mean - means.item_offsets[places]).sum() + sum(r - means.mean for r in others)
     count = values.size + len(others)
     level = np.clip(means.mean + left / (count + 5.0), all_ratings.data.min(), all_ratings.data.max())
-    target = np.array([*values, *others, level]) / unit
+    target = np.array([*values, *others, level + L2]) / unit
     root = np.sqrt(np.append(np.ones(count), PRIOR))
     B = H[:, [*places, *[-1] * len(others), -1]]
     if model.offsets:

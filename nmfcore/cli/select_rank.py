@@ -63,7 +63,12 @@ def add_to(commands: Any) -> None:
         metavar="X",
         help=f"penalty for each rating (default: that of `fit`; with another --loss {L2} times the mean rating)",
     )
-    add("--prior", type=float, metavar="N", help="weight of a user's and an item's mean, in ratings (default: 30)")
+    add(
+        "--prior",
+        type=float,
+        metavar="N",
+        help="weight of a user's and an item's mean, in ratings (default: by how many ratings there are)",
+    )
     add("--no-offsets", dest="offsets", action="store_false", default=None, help="without offsets of users and items")
     add("--seed", type=int, default=0, metavar="N", help="of the folds and of the starts (default: 0)")
     reading.add_to(parser)

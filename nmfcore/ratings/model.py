@@ -21,6 +21,7 @@ class Model(NamedTuple):
     ``unit_of(means)``; ``f`` is without them, in the unit of the ratings. The ``means`` are those of the ratings it was
     fitted to, ``limits`` their range, and ``prior`` the weight that the average ones had. Factors and
     means are of ratings without their ``level`` (:mod:`nmfcore.ratings.level`), ``ratings`` and ``limits`` with it.
+    ``lift`` is what the average ones were given more than the means, in the unit of the ratings.
     """
 
     ratings: Ratings
@@ -30,6 +31,7 @@ class Model(NamedTuple):
     prior: float
     limits: tuple[float, float]
     level: float = 0.0
+    lift: float = 0.0
 
     @classmethod
     def of(
@@ -40,12 +42,13 @@ class Model(NamedTuple):
         prior: float,
         limits: tuple[float, float] | None = None,
         level: float = 0.0,
+        lift: float = 0.0,
     ) -> Self:
         """The model of these ratings; its factors in float64, so that parts of a prediction add up."""
         W, H = whole.W.astype(np.float64), whole.H.astype(np.float64)
         whole = dataclasses.replace(whole, W=W, H=H)
         low, high = limits or (float(ratings.data.min()), float(ratings.data.max()))
-        return cls(ratings, own_part(whole, means), whole, means, prior, (low, high), level)
+        return cls(ratings, own_part(whole, means), whole, means, prior, (low, high), level, lift)
 
     def average(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The components of the average user and of the average item, in the unit of the ratings."""

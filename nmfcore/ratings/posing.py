@@ -3,7 +3,9 @@ r"""What the engine is given for a set of ratings: these, and what is known of a
 **An average item and an average user.** A penalty alone pulls what is little known towards a rating of 0, which nobody
 means. Therefore each user also rates an average item, and each item is also rated by an average user, at the damped
 means ``μ + b_u`` and ``μ + c_i`` of :class:`~nmfcore.ratings.UserItemMeans` and with the weight of ``prior`` ratings.
-What is little known then goes to those means. They are the last column and the last row of the problem, and left out of
+What is little known then goes to those means. A penalty of l2 for each rating makes predictions about l2 lower than
+what they are fitted to, so the average ones are given l2 more (``lift``): else whoever is little known would be
+predicted below the means. They are the last column and the last row of the problem, and left out of
 the factors that are handed back; a user who comes later rates the same average item.
 """
 
@@ -53,7 +55,7 @@ def unit_of(means: UserItemMeans | GlobalMean) -> float:
     return means.mean / LEVEL if means.mean > 0.0 else 1.0
 
 
-def pose(ratings: Ratings, means: UserItemMeans, prior: float, unit: float) -> Problem:
+def pose(ratings: Ratings, means: UserItemMeans, prior: float, unit: float, lift: float) -> Problem:
     """The ratings, divided by ``unit``, with the average item (last column) and the average user (last row)."""
     m, n = ratings.shape
     of_users, of_items = _levels(means, ratings)
@@ -66,8 +68,8 @@ def pose(ratings: Ratings, means: UserItemMeans, prior: float, unit: float) -> P
     # Divided first: in their own unit ratings may be beyond float32. Not as a copy in float64, which would count.
     own = np.divide(ratings.data, unit, out=np.empty(ratings.nnz, np.float32), casting="same_kind")
     indices[:-n][mine], data[:-n][mine] = ratings.indices, own
-    indices[ends], data[ends], weights[ends] = n, of_users / unit, prior
-    indices[-n:], data[-n:], weights[-n:] = np.arange(n), of_items / unit, prior
+    indices[ends], data[ends], weights[ends] = n, of_users / unit + lift, prior
+    indices[-n:], data[-n:], weights[-n:] = np.arange(n), of_items / unit + lift, prior
     shape = m + 1, n + 1
     return Problem(Rows(indptr, indices, data, shape), Rows(indptr, indices, weights, shape))
 
@@ -78,6 +80,7 @@ def pose_users(
     limits: tuple[float, float],
     prior: float,
     unit: float,
+    lift: float,
     others: tuple[NDArray[np.int64], NDArray[np.float64]] | None = None,
 ) -> Problem:
     """Other users' ratings of the same items, with the average item; ``means`` are those the model was fitted with.
@@ -92,7 +95,7 @@ def pose_users(
         means = replace(means, item_offsets=np.append(means.item_offsets, 0.0))
         users, data = np.concatenate((users, others[0])), np.concatenate((data, others[1]))
         items = np.concatenate((items, np.full(others[0].size, n)))
-    levels = np.clip(means.mean + means.of_users(users, items, data, m), *limits) / unit
+    levels = np.clip(means.mean + means.of_users(users, items, data, m), *limits) / unit + lift
     if others is not None:
         further = np.bincount(others[0], minlength=m)
         levels = (prior * levels + np.bincount(others[0], others[1] / unit, m)) / (prior + further)

@@ -54,8 +54,10 @@ class Recommender:
     l2 : float, optional
         Penalty on each rating's two factor rows, in the unit of the ratings. Default: 0.0185 times their mean
         (0.066 on a scale of five stars), which scales with them.
-    prior : float
-        Weight, in ratings, of each user's and each item's mean; more than 0.
+    prior : float, optional
+        Weight, in ratings, of each user's and each item's mean; more than 0. Default: ``120 / (1 + d / 36)`` with
+        d = n_ratings / (n_users + n_items): about 30 where users and items have many ratings, and more where they
+        have few, so that features do not learn noise.
     offsets : bool
         Whether users and items have offsets, b and c, besides their features.
     tol, max_iter
@@ -99,7 +101,7 @@ class Recommender:
 
     rank: int = 32
     l2: float | None = None
-    prior: float = 30.0
+    prior: float | None = None
     offsets: bool = True
     tol: float = 1.25e-2
     max_iter: int = 300
@@ -115,10 +117,10 @@ class Recommender:
 
         self.rank = validation.whole(self.rank, "rank", 1)
         self.l2 = None if self.l2 is None else validation.non_negative(self.l2, "l2")
-        self.prior = validation.non_negative(self.prior, "prior")
+        self.prior = None if self.prior is None else validation.non_negative(self.prior, "prior")
         if self.prior == 0.0:
             raise ValueError("prior=0 leaves a user without ratings nothing to go by; give a small number instead.")
-        if not LEAST_PRIOR <= self.prior <= MOST_PRIOR:
+        if self.prior is not None and not LEAST_PRIOR <= self.prior <= MOST_PRIOR:
             raise ValueError(f"prior={self.prior:g} is not between {LEAST_PRIOR:g} and {MOST_PRIOR:g} ratings.")
         check_flag("offsets", self.offsets)
         self.tol = validation.non_negative(self.tol, "tol")

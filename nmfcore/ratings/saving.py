@@ -48,7 +48,7 @@ class Settings(Protocol):
 
     rank: int
     l2: float | None
-    prior: float
+    prior: float | None
     offsets: bool
 
 
@@ -64,10 +64,13 @@ def save(path: str | os.PathLike[str], model: Model, settings: Mapping[str, Any]
     arrays |= _packed("users", ratings.users) | _packed("items", ratings.items) | {"indptr": ratings.indptr}
     arrays |= {} if ratings.times is None else {"times": ratings.times}
     arrays |= {"indices": ratings.indices, "ratings": ratings.data, "item_offsets": model.means.item_offsets}
-    arrays["levels"] = np.array([model.means.mean, model.means.damping, *model.limits, model.level])
+    arrays["levels"] = np.array(
+        [model.means.mean, model.means.damping, *model.limits, model.level, model.lift, model.prior]
+    )
     seed = settings["random_state"]  # a generator has moved on, and cannot be written
     seed = int(seed) if isinstance(seed, (int, np.integer)) else None
-    fixed = {"rank": model.rank, "prior": model.prior, "offsets": model.offsets, "random_state": seed}
+    prior = None if settings["prior"] is None else model.prior  # None: what is best for the ratings of a fit
+    fixed = {"rank": model.rank, "prior": prior, "offsets": model.offsets, "random_state": seed}
     archive.write(path, arrays, {"kind": "recommender", "recommender": {**settings, **fixed}, **meta})
 
 
@@ -82,21 +85,22 @@ def load(path: str | os.PathLike[str], recommender: Callable[..., R], max_bytes:
         ratings = Ratings(_ids(arrays, "users"), _ids(arrays, "items"), *entries)
         settings = recommender(**_settings_in(meta.get("recommender")))
         _check_parts(f, settings, ratings.shape, arrays["item_offsets"])
-        mean, damping, low, high, level = [*arrays["levels"].tolist(), 0.0][:5]  # the first version had no level
+        # The first version had neither level nor lift, and a prior among its settings.
+        mean, damping, low, high, level, lift, prior = [*arrays["levels"].tolist(), 0.0, 0.0, settings.prior][:7]
         rounding = 1e-9 * high  # of the mean, where all ratings are the same
         if not (
             0 <= low - level <= mean + rounding and mean <= high - level + rounding < np.inf and 0 <= damping < np.inf
         ):
             raise ValueError(f"a mean of {mean} between {low} and {high}, level {level}, damping {damping}")
-        if level < 0:
-            raise ValueError(f"a level of {level}")
+        if not (level >= 0 and lift >= 0 and prior and 0 < prior < np.inf):
+            raise ValueError(f"a level of {level}, a lift of {lift}, a prior of {prior}")
         means = UserItemMeans(mean, np.zeros(0), arrays["item_offsets"].astype(np.float64), damping)
         if settings.l2 is not None:
             check_l2(settings.l2, means)
     except (TypeError, ValueError) as error:
         said = str(error).removesuffix(".")
         raise ValueError(f"{os.fspath(path)}: damaged nmfcore model: {said}. Save the model again.") from error
-    return settings, Model.of(ratings, f, means, settings.prior, (low, high), level)
+    return settings, Model.of(ratings, f, means, prior, (low, high), level, lift)
 
 
 def _packed(name: str, ids: Ids) -> dict[str, NDArray[Any]]:
