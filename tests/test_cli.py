@@ -939,3 +939,17 @@ def test_real_files(
         assert len(re.findall(r"^ +\d+\.\d\d  \d+ +\S.* \(\d{4}\)$", text, re.M)) >= 5  # titles end in a year
         assert "(no title)" not in text
         assert max(map(len, text.split("\n"))) <= 100
+
+
+def test_the_columns_of_a_file_without_header_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "u.data"
+    path.write_text("1\t2\t5\t881250949\n1\t3\t4\t881250949\n2\t2\t1\t881250949\n")
+    told = "without header: user, item and rating are columns 1, 2 and 3"
+    options = ["--rank", "1", "--out", str(tmp_path / "m.npz")]
+    assert main(["fit", str(path), *options]) == 0
+    assert told in capsys.readouterr().out
+    assert main(["fit", str(path), *options, "--columns", "1,2,3"]) == 0
+    assert told not in capsys.readouterr().out
+    path.write_text("user,item,rating\n1,2,5\n1,3,4\n")
+    assert main(["fit", str(path), *options]) == 0
+    assert told not in capsys.readouterr().out

@@ -298,6 +298,11 @@ REFUSED = {
     "names with blanks": ("a user,a thing,a mark\n1,2,3\n", "--columns 'a user,"),
     "comments": ("% bip weighted\n% 3 2 2\n1 1 5\n", "a comment; remove the lines"),
     "sizes": ("943 1682 4\n1 2 3\n2 3 1\n2 4 1\n1 5 1\n", "seems to state the sizes"),
+    "sizes, matrix": ("3 3 3\n1 1 5\n1 2 3\n2 3 2\n", "seems to state the sizes"),
+    "JSON objects as ids": ('{"user": {"id": 1}, "item": 2, "rating": 3}\n', "line 1: .*'user' is neither a text nor"),
+    "lists after ids": ("1:\n1488844,3,2005-09-06\n822109,5,2005-05-13\n", "line 1: '1:': no separator"),
+    "play counts": ("userID\tartistID\tweight\n2\t51\t13883\n", "no column that is usually the rating"),
+    "fractions": ("user,item,rating\n1,2,4/5\n", "line 2: .*the rating '4/5' is not"),
     "ragged": ("user,item,rating\n1,2,3\n1,3\n", "line 3: '1,3': 2 fields where the first line has 3"),
     "too many": ("user,item,rating\n1,2,3\n1,3,4,5\n", "line 3: .*4 fields where the first line has 3"),
     "late and ragged": (
@@ -381,6 +386,7 @@ READ = {
     "quoted line break": 'user,item,rating,note\nann,7,5,"so\nso, or ""good"""\nbob,7,3.5,\nbob,8,1,"a\n\nb"\n',
     "JSON lines": '{"user": "ann", "item": 7, "rating": 5}\n{"item": 7, "user": "bob", "rating": 3.5, "x": [1]}\n'
     '{"user": "bob", "item": 8, "rating": "1"}\n',
+    "separators at the end": "user,item,rating\nann,7,5,\nbob,7,3.5,\nbob,8,1,\n",
     "BOM": "\ufeffuser,item,rating\nann,7,5\nbob,7,3.5\nbob,8,1\n",
     "without header": "ann\t7\t5\t881250949\nbob\t7\t3.5\t891717742\nbob\t8\t1\t878887116\n",
 }
@@ -478,6 +484,11 @@ def test_quotes_that_are_text(tmp_path: Path) -> None:
     assert Ratings.from_file(write(tmp_path, late)).nnz == 5005
     with_commas = 'user,item,rating\nann,"Weird Al" Yankovic,5\n'
     assert Ratings.from_file(write(tmp_path, with_commas)).items.tolist() == ['"Weird Al" Yankovic']
+
+
+def test_quotes_with_a_backslash(tmp_path: Path) -> None:
+    text = '"User-ID";"ISBN";"Book-Rating"\n"1";"03\\"4\\"X";"5"\n"2";"0155061224";"4"\n'
+    assert table(Ratings.from_file(write(tmp_path, text))) == [(1, '03"4"X', 5.0), (2, "0155061224", 4.0)]
 
 
 def test_one_line_in_another_encoding_leaves_the_others_as_they_are(tmp_path: Path) -> None:

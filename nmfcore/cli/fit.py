@@ -43,6 +43,8 @@ def run(arguments: argparse.Namespace) -> None:
     with going_on(_reading(arguments.ratings)):
         ratings = reading.read(arguments)
     _describe(report, arguments.ratings, ratings, time.perf_counter() - began)
+    if taken := reading.columns_taken(arguments):
+        report.say(f"  {taken}")
     if arguments.test is not None:
         try:
             train, test = ratings.split(arguments.test, random_state=arguments.seed)

@@ -63,6 +63,18 @@ def read(arguments: argparse.Namespace) -> Ratings:
     )
 
 
+def columns_taken(arguments: argparse.Namespace) -> str | None:
+    """Which columns of a file without header are read, where they were not told."""
+    from nmfcore.ratings.reader import columns_without_header
+
+    if arguments.columns is not None:
+        return None
+    numbers = columns_without_header(arguments.ratings, arguments.sep, (None, None, None))
+    return (
+        None if numbers is None else "without header: user, item and rating are columns {}, {} and {}".format(*numbers)
+    )
+
+
 def check_apart(option: str, path: str, *read: str | None) -> None:
     """Refuse to write where one of the files is that are read: a slip of the keyboard would cost the only copy."""
     for other in read:

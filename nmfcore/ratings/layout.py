@@ -92,7 +92,7 @@ def fields_of(line: str, separator: str, n_fields: int | None = None) -> list[st
     try:
         fields = split_fields(line, separator)
     except csv.Error:
-        fields = []
+        fields = _escaped(line, separator) if len(separator) == 1 and '\\"' in line else []
     if fields and (n_fields is None or len(fields) == n_fields):
         return fields
     plain = line.split() if separator == WHITESPACE else [field.strip() for field in line.split(separator)]
@@ -100,6 +100,15 @@ def fields_of(line: str, separator: str, n_fields: int | None = None) -> list[st
     if closed and len(plain) == n_fields:
         return plain
     return fields or split_fields(line, separator)
+
+
+def _escaped(line: str, separator: str) -> list[str]:
+    """The fields of a line whose quotes within quotes have a backslash, as MySQL writes them; none if that fails."""
+    try:
+        row = next(csv.reader([line], delimiter=separator, escapechar="\\", doublequote=False, strict=True), [])
+    except csv.Error:
+        return []
+    return [field.strip() for field in row]
 
 
 def find_layout(
@@ -139,7 +148,8 @@ def find_layout(
             break  # the line is read again, and named, with all others
     names, data = rows[0], rows[1:]
     if data and all(len(row) == len(names) + 1 for row in data):  # R writes no name above the names of rows
-        names = ["", *names]
+        # Or each row ends with a separator, and the header does not.
+        names = [*names, ""] if all(row[-1] == "" for row in data) else ["", *names]
     found = _Columns(names, data, place)
     told = any(column is not None for column in columns)
     positions = found.given(columns) if told else found.usual()

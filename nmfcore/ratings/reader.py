@@ -52,6 +52,18 @@ def read_ratings(
     return encoded
 
 
+def columns_without_header(
+    path: str | os.PathLike[str], separator: str | None, columns: Sequence[Column]
+) -> tuple[int, ...] | None:
+    """The numbers (from 1) of the columns read as user, item and rating of a file without header, else None."""
+    if not os.path.isfile(path):
+        return None
+    kind = find_format(os.fspath(path), path)
+    lines = _sample(kind) if kind.kind == "csv" else []
+    layout = find_layout(lines, os.fspath(path), separator, columns, None) if lines else None
+    return None if layout is None or layout.header else tuple(column + 1 for column in layout.columns)
+
+
 def _plain_path(name: str, folder: str) -> str:
     """A path that DuckDB takes as it is: it looks for patterns in names. What is no file, a pipe, is copied."""
     mode = os.stat(name).st_mode
@@ -123,9 +135,13 @@ def _holds_quotes(path: str) -> bool:
 def _refuse_sizes(encoded: Encoded, name: str, first: Line) -> None:
     """Refuse a file whose first line says how many ratings follow: it would be read as one."""
     values, n = encoded.ratings, encoded.ratings.size
-    if n > 3 and values.max() == n - 1 and np.count_nonzero(values == n - 1) == 1:
-        row = int(np.argmax(values))
-        if str(n - 1) in first[1] and row == 0:
+    if n > 3 and values[0] == n - 1 and str(n - 1) in first[1]:
+        alone = values[0] > values[1:].max()
+        largest = all(
+            ids.dtype.kind == "i" and positions[0] == positions.max()
+            for ids, positions in ((encoded.users, encoded.user_positions), (encoded.items, encoded.item_positions))
+        )
+        if alone or largest:
             raise ValueError(
                 f"{name}, line {first[0]}: {quote(first[1])}: {n - 1} is the number of lines that follow, so this line "
                 "seems to state the sizes; remove it, or name the columns with columns=(1, 2, 3)"
@@ -198,6 +214,12 @@ def _read_named(
     layout = find_layout([(1, header)], name, ",", columns, time) if len(names) > 2 else None
     if layout is None or (not layout.told):
         raise ValueError(f"{name}: user, item and rating are not among the columns {', '.join(map(repr, names))}")
+    if kind.kind == "json":
+        for number, text in _sample(kind):
+            entry = json.loads(text)
+            for field in (names[k] for k in layout.columns):
+                if isinstance(entry.get(field), (dict, list)):
+                    raise ValueError(f"{name}, line {number}: {quote(text)}: {field!r} is neither a text nor a number")
     return tables.read_named(source, name, [names[k] for k in layout.columns], not_rated)
 
 
