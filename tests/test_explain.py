@@ -66,7 +66,7 @@ def test_the_rest_is_what_the_average_item_says(model: Recommender, plain: Recom
     """Of a fit that is stationary, by the normal equations of the user's row, written out."""
     values, columns = ratings.data, ratings.indices
     means = UserItemMeans.fit(ratings)
-    low, high, prior = values.min(), values.max(), 120 / (1 + ratings.nnz / sum(ratings.shape) / 36)
+    low, high, prior = values.min(), values.max(), 120 / (1 + ratings.nnz / sum(ratings.shape) / 30)
     l2 = 0.0185 * values.mean()
     for one in (model, plain):
         W, H = one.factorization_

@@ -30,7 +30,7 @@ from nmfcore.result import Factorization
 L2_PER_MEAN = 0.0185  # of the mean rating; a compromise between validation parts of four sets, see Recommender
 # The weight of means where there are no ratings, and the ratings for each user and item at which it is half of that.
 # Chosen by planted ratings of 2 to 10 an item and by validation parts of all four MovieLens and MovieTweetings sets.
-PRIOR, MANY_EACH = 120.0, 36.0
+PRIOR, MANY_EACH = 120.0, 30.0
 MOST_L2 = 1e30  # float32 ends some way beyond
 SWEEPS = 8  # of each row, always
 CARRIED = 0.3  # of every step: a held-out error is reached in two thirds of the iterations

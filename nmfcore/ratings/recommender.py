@@ -55,7 +55,7 @@ class Recommender:
         Penalty on each rating's two factor rows, in the unit of the ratings. Default: 0.0185 times their mean
         (0.066 on a scale of five stars), which scales with them.
     prior : float, optional
-        Weight, in ratings, of each user's and each item's mean; more than 0. Default: ``120 / (1 + d / 36)`` with
+        Weight, in ratings, of each user's and each item's mean; more than 0. Default: ``120 / (1 + d / 30)`` with
         d = n_ratings / (n_users + n_items): about 30 where users and items have many ratings, and more where they
         have few, so that features do not learn noise.
     offsets : bool
