@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import io
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 
 import nmfcore
 from nmfcore.cli import reading, screen, select_rank
@@ -37,8 +39,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that has no ≈ or é shows ? instead
-    with screen.patient(output=_writes_a_file(arguments)):
+    with screen.patient(output=_writes_a_file(arguments)), warnings.catch_warnings():
+        warnings.showwarning = partial(_show_warning, vars(arguments))
         return _run(arguments)
+
+
+def _show_warning(options: Collection[str], message: Warning | str, *_: object) -> None:
+    """Print what the library warns of as it prints errors, in a line and with options in place of arguments."""
+    print(f"nmfcore: {as_options(str(message), options)}", file=sys.stderr)
 
 
 def _run(arguments: argparse.Namespace) -> int:

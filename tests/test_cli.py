@@ -953,3 +953,36 @@ def test_the_columns_of_a_file_without_header_are_told(tmp_path: Path, capsys: p
     path.write_text("user,item,rating\n1,2,5\n1,3,4\n")
     assert main(["fit", str(path), *options]) == 0
     assert told not in capsys.readouterr().out
+
+
+def test_a_warning_is_a_line_with_options(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = [(u, i, 0 if rng.random() < 0.7 else rng.integers(5, 11)) for u in range(30) for i in range(10)]
+    path = tmp_path / "r.csv"
+    path.write_text("user,item,rating\n" + "".join(f"{u},{i},{r}\n" for u, i, r in rows))
+    command = [*NMFCORE, "fit", str(path), "--rank", "1", "--out", str(tmp_path / "m.npz")]
+    environment = {key: value for key, value in ENVIRONMENT.items() if key != "PYTHONWARNINGS"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    assert done.stderr.startswith(f"nmfcore: {path}: ")
+    assert done.stderr.endswith("% of the ratings are 0. If it stands for 'not rated', pass --not-rated 0.\n")
+    assert done.stderr.count("\n") == 1
+
+
+def test_library_warnings_point_at_the_caller(tmp_path: Path) -> None:
+    ratings = planted_ratings(60, 50, 1200)
+    far = nmfcore.Ratings(ratings.users, ratings.items, ratings.indptr, ratings.indices, 75.0 + ratings.data)
+    model = Recommender(rank=1, random_state=0).fit(far)
+    low = nmfcore.Ratings.from_triplets([1], [1], [3.0])
+    equal = nmfcore.Ratings(ratings.users, ratings.items, ratings.indptr, ratings.indices, np.ones(ratings.nnz))
+    path = tmp_path / "r.csv"
+    path.write_text("user,item,rating\n" + "".join(f"{u},{u % 7},{0 if u % 3 else 4 + u % 2}\n" for u in range(60)))
+    acts = [
+        lambda: model.fold_in(low),
+        lambda: model.partial_fit(low),
+        lambda: Recommender(rank=1, random_state=0).fit(equal),
+        lambda: nmfcore.Ratings.from_file(path),
+    ]
+    for act in acts:
+        with pytest.warns(UserWarning, match="level|nothing to learn|not rated") as caught:
+            act()
+        assert [w.filename for w in caught] == [__file__]

@@ -57,7 +57,7 @@ class Task(NamedTuple):
                 f"ratings by one number, so that the largest is less than {at_most:.3g}."
             )
         level = level_of(ratings) if level is None else level
-        posed = lowered(ratings, level)
+        posed = lowered(ratings, level, stacklevel=5)
         means = UserItemMeans.fit(posed)
         l2 = L2_PER_MEAN * means.mean if l2 is None else l2
         check_l2(l2, means)

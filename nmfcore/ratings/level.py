@@ -35,7 +35,7 @@ def level_of(ratings: Ratings) -> float:
     return level if high > low and level > NOTHING * (high - low) else 0.0
 
 
-def lowered(ratings: Ratings, level: float) -> Ratings:
+def lowered(ratings: Ratings, level: float, stacklevel: int = 4) -> Ratings:
     """Return the ratings without their level; those below it become 0, with a warning."""
     if level == 0.0:
         return ratings
@@ -47,7 +47,7 @@ def lowered(ratings: Ratings, level: float) -> Ratings:
             f"{below} of {ratings.nnz} ratings are below the level of the model, {level:g} (the lowest is {lowest}), "
             "and count as that. Fit anew if the scale has changed.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=stacklevel,
         )
         np.maximum(data, 0.0, out=data)
     return Ratings(ratings.users, ratings.items, ratings.indptr, ratings.indices, data)
@@ -63,12 +63,12 @@ def warn_of_values(ratings: Ratings) -> None:
         warnings.warn(
             f"all {ratings.nnz} ratings are {low:g}: there is nothing to learn from them but who rated what.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=3,
         )
     if LONG_TAIL * share < 1.0:
         warnings.warn(
             f"the largest value is {high:g}, the mean {share * high:.3g}: values with so long a tail, such as counts, "
             "are fitted to the largest. Take their logarithm, numpy.log1p, first.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=3,
         )

@@ -256,5 +256,5 @@ def _hint(encoded: Encoded, name: str, not_rated: Collection[float]) -> None:
         warnings.warn(
             f"{name}: {why}. If it stands for 'not rated', pass {options}.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,  # who called Ratings.from_file
         )
