@@ -413,6 +413,12 @@ def test_parquet(tmp_path: Path) -> None:
     assert table(Ratings.from_file(tmp_path / "r.parquet")) == THREE
     named = Ratings.from_file(tmp_path / "r.parquet", columns=("user", "item", "rating"))
     assert table(named) == THREE
+    timed = Ratings.from_file(tmp_path / "r.parquet", time="when")
+    assert timed.times.tolist() == [int(day.timestamp()) for day in frame.when]
+    marked = Ratings.from_file(tmp_path / "r.parquet", not_rated=[1])
+    assert table(marked) == THREE[:2]
+    with pytest.raises(ValueError, match=r"row 1: the time 'ann' is neither a whole number nor a date"):
+        Ratings.from_file(tmp_path / "r.parquet", time="user")
     with pytest.raises(ValueError, match=r"no column 'stars' \(rating=\)"):
         Ratings.from_file(tmp_path / "r.parquet", columns=("user", "item", "stars"))
     frame.loc[1, "rating"] = np.nan

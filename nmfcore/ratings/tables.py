@@ -67,7 +67,7 @@ def read_named(source: str, name: str, columns: list[str], not_rated: Collection
             try:
                 return table.read(not_rated)
             except Irregular:
-                fault = table.first_fault()
+                fault = table.first_fault(not_rated)
                 raise ValueError(f"{name}, {fault or 'no row: nothing is rated in this file'}") from None
     except Irregular as error:
         raise ValueError(f"{name}: {error}; is the file damaged?") from None
@@ -165,7 +165,7 @@ class _Table:
         rating, *time = self.columns[2:]
         parts.append(f"CASE WHEN NOT contains({rating}, '_') THEN TRY_CAST({rating} AS DOUBLE) END AS rating")
         if time:
-            parts.append(f"CASE WHEN NOT contains({time[0]}, '.') THEN TRY_CAST({time[0]} AS BIGINT) END AS \"time\"")
+            parts.append(f'{_moment(time[0])} AS "time"')
         parts.append(f"{self.spans} AS spans")
         with _faults():
             return dict(self._database.execute(f"SELECT {', '.join(parts)} FROM {self.source}").fetchnumpy())
@@ -190,20 +190,36 @@ class _Table:
         places[used] = rank
         return ids, places[codes]
 
-    def first_fault(self) -> str:
+    def first_fault(self, not_rated: Collection[float]) -> str:
         """What is wrong with the first row that is."""
-        user, item, rating, *_ = self.columns
-        bad = f"u IS NULL OR trim(u) = '' OR i IS NULL OR trim(i) = '' OR NOT coalesce({_is_rating('r')}, false)"
-        table = f"SELECT row_number() OVER () AS k, {user} AS u, {item} AS i, {rating} AS r FROM {self.source}"
-        for k, u, i, r in self.rows(f"SELECT k, u, i, r FROM ({table}) WHERE {bad} ORDER BY k LIMIT 1"):
-            for noun, value in (("user", u), ("item", i)):
-                if value is None or not value.strip():
-                    return f"row {k}: the {noun} id is missing"
-            return f"row {k}: the rating {r!r} is not a finite number of at least 0"
+        user, item, rating, *time = self.columns
+        when = time[0] if time else "'0'"
+        markers = "".join(f" OR TRY_CAST(r AS DOUBLE) = {value!r}" for value in not_rated)
+        tests = {
+            "the user id is missing": "u IS NULL OR trim(u) = ''",
+            "the item id is missing": "i IS NULL OR trim(i) = ''",
+            "the rating {r!r} is not a finite number of at least 0": f"NOT coalesce({_is_rating('r')}{markers}, false)",
+            "the time {t!r} is neither a whole number nor a date": f"{_moment('t')} IS NULL",
+        }
+        table = (
+            f"SELECT row_number() OVER () AS k, {user} AS u, {item} AS i, {rating} AS r, {when} AS t FROM {self.source}"
+        )
+        found = ", ".join(tests.values())
+        rows = self.rows(
+            f"SELECT k, r, t, {found} FROM ({table}) WHERE {' OR '.join(tests.values())} ORDER BY k LIMIT 1"
+        )
+        for k, r, t, *wrong in rows:
+            return f"row {k}: " + list(tests)[wrong.index(True)].format(r=r, t=t)
         return ""
 
 
 KINDS = ("INTEGER", "BIGINT", "text")
+
+
+def _moment(text: str) -> str:
+    """A time: a whole number as it is, a date in seconds since 1970."""
+    whole = f"CASE WHEN NOT contains({text}, '.') THEN TRY_CAST({text} AS BIGINT) END"
+    return f"coalesce({whole}, CAST(floor(epoch(TRY_CAST({text} AS TIMESTAMP))) AS BIGINT))"
 
 
 def _is_rating(text: str) -> str:
