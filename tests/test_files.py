@@ -8,6 +8,7 @@ import sys
 import threading
 import warnings
 import zipfile
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -430,6 +431,38 @@ def test_parquet(tmp_path: Path) -> None:
         Ratings.from_file(write(tmp_path, damaged, "d.parquet"))
 
 
+@pytest.mark.parametrize("level", [1, 19])
+def test_a_zstd_file_that_is_cut_off_is_refused(tmp_path: Path, level: int) -> None:
+    """DuckDB reads what is there of it."""
+    pyarrow = pytest.importorskip("pyarrow")
+    rows = "user,item,rating\n" + "".join(f"{k},{k % 97},{k % 5}\n" for k in range(50_000))
+    whole = pyarrow.Codec("zstd", compression_level=level).compress(rows.encode(), asbytes=True)
+    assert Ratings.from_file(write(tmp_path, whole)).nnz == 50_000
+    assert Ratings.from_file(write(tmp_path, whole + b"\x50\x2a\x4d\x18\x02\0\0\0ab")).nnz == 50_000
+    for cut in (*range(1, 12), len(whole) // 2, len(whole) - 20):
+        with pytest.raises(ValueError, match="damaged or incomplete: fetch it again"):
+            Ratings.from_file(write(tmp_path, whole[:-cut]))
+
+
+def test_types_of_parquet_columns(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "r.parquet"
+
+    def read(**columns: object) -> Ratings:
+        parquet.write_table(pa.table(columns), path)
+        return Ratings.from_file(path)
+
+    floats = read(user=[1.0, 2.0], item=pa.array(["x", "y"]).dictionary_encode(), rating=[Decimal("4.5"), Decimal(3)])
+    assert table(floats) == [(1, "x", 4.5), (2, "y", 3.0)]
+    with pytest.raises(ValueError, match=r"the column 'user' holds .*\[\]; neither texts nor numbers"):
+        read(user=[[1], [2]], item=[1, 2], rating=[1, 2])
+    with pytest.raises(ValueError, match="row 2: the user id is missing, or no whole number"):
+        read(user=[1.0, 2.5], item=[1, 2], rating=[1, 2])
+    with pytest.raises(ValueError, match="nothing is rated in this file"):
+        read(user=pa.array([], pa.int64()), item=pa.array([], pa.int64()), rating=pa.array([], pa.float64()))
+
+
 def test_matrix_market(tmp_path: Path) -> None:
     X = scipy.sparse.random_array((20, 30), density=0.2, rng=np.random.default_rng(0)).tocoo()
     scipy.io.mmwrite(tmp_path / "r.mtx", X, comment="made by SciPy\nof numbers", precision=17)
@@ -454,6 +487,8 @@ def test_columns_by_number(tmp_path: Path) -> None:
         ((1, 2), "give three names or numbers"),
         ("a,,c", "give three names or numbers"),
         ((1, 2, 3.0), "give three names or numbers"),
+        (("a", "b", "a"), "one column cannot be two of user, item and rating"),
+        ((1, 1, 2), "one column cannot be two of user, item and rating"),
     ]:
         with pytest.raises(ValueError, match=message):
             Ratings.from_file(under, columns=columns)
@@ -476,6 +511,9 @@ def test_markers_of_not_rated(tmp_path: Path) -> None:
     assert table(Ratings.from_file(path, not_rated=-1)) == [(1, 3, 4.0)]
     with pytest.raises(ValueError, match="no ratings in this file"):
         Ratings.from_file(path, not_rated=[-1, 4])
+    for marker in ("x", float("nan"), [1, None]):
+        with pytest.raises(ValueError, match="give a number or several that stand for 'not rated'"):
+            Ratings.from_file(path, not_rated=marker)
 
 
 def test_quotes_that_are_text(tmp_path: Path) -> None:

@@ -62,6 +62,8 @@ def find_format(path: str, name: str | os.PathLike[str]) -> Format:
         compression = "gzip"
     elif magic[:4] == b"\x28\xb5\x2f\xfd":
         compression = "zstd"
+        if not _zstd_is_whole(path):
+            raise ValueError(f"{name}: cut off or changed; {FETCH_AGAIN}")
     elif os.fspath(name).endswith((".gz", ".zst")) and magic:
         raise ValueError(f"{name}: not compressed, whatever its name says; {FETCH_AGAIN}")
     head = _head(path, name, compression)
@@ -87,6 +89,38 @@ def _head(path: str, name: str | os.PathLike[str], compression: str) -> bytes:
             return stream.read(HEAD + 1)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{name}: {error}; {FETCH_AGAIN}") from error
+
+
+def _zstd_is_whole(path: str) -> bool:
+    """Whether the frames of a zstd file are complete, by the sizes of their blocks (RFC 8878, section 3.1).
+
+    DuckDB reads what is there of a file that is cut off.
+    """
+    size = os.path.getsize(path)
+    with open(path, "rb") as stream:
+        while magic := stream.read(4):
+            if magic[1:] == b"\x2a\x4d\x18" and 0x50 <= magic[0] <= 0x5F:  # a frame to be skipped
+                stream.seek(int.from_bytes(stream.read(4), "little"), os.SEEK_CUR)
+                continue
+            descriptor = stream.read(1)
+            if magic != b"\x28\xb5\x2f\xfd" or not descriptor:
+                return False
+            flags = descriptor[0]
+            single, checksum = flags >> 5 & 1, flags >> 2 & 1
+            content_size = (single, 2, 4, 8)[flags >> 6]
+            stream.seek((1 - single) + (0, 1, 2, 4)[flags & 3] + content_size, os.SEEK_CUR)
+            last = 0
+            while not last:
+                header = stream.read(3)
+                if len(header) < 3:
+                    return False
+                number = int.from_bytes(header, "little")
+                last, kind = number & 1, number >> 1 & 3
+                stream.seek(1 if kind == 1 else number >> 3, os.SEEK_CUR)
+            stream.seek(4 * checksum, os.SEEK_CUR)
+            if stream.tell() > size:
+                return False
+    return True
 
 
 def _archive(path: str) -> str:

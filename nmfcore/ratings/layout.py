@@ -153,6 +153,8 @@ def find_layout(
     found = _Columns(names, data, place)
     told = any(column is not None for column in columns)
     positions = found.given(columns) if told else found.usual()
+    if len(set(positions)) < 3:
+        raise ValueError(f"{place}: columns={tuple(columns)}: one column cannot be two of user, item and rating")
     header = found.header
     wanted = [*positions] if time is None else [*positions, found.position(time, "time")]
     if max(wanted) >= len(names) and len(names) == len(rows[0]):

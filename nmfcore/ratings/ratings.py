@@ -385,7 +385,7 @@ class Ratings:
         array([1706745600])
         """
         check_duplicates(duplicates)  # before a long read
-        skipped = [] if not_rated is None else np.atleast_1d(np.asarray(not_rated, np.float64)).tolist()
+        skipped = _markers(not_rated)
         return cls._read(path, sep, _three(columns), time, skipped, duplicates)
 
     @classmethod
@@ -709,6 +709,18 @@ def _three(columns: str | Sequence[str | int] | None) -> Sequence[str | int | No
     if len(named) != 3 or not kinds:
         raise ValueError(f"columns={columns!r}: give three names or numbers, as in columns=('reader', 'book', 'stars')")
     return [name if isinstance(name, str) else int(name) for name in named]
+
+
+def _markers(not_rated: float | Sequence[float] | None) -> list[float]:
+    if not_rated is None:
+        return []
+    try:
+        markers = np.atleast_1d(np.asarray(not_rated)).astype(np.float64, casting="same_kind")
+    except (TypeError, ValueError):
+        markers = np.array([np.nan])
+    if not np.isfinite(markers).all():
+        raise ValueError(f"not_rated={not_rated!r}: give a number or several that stand for 'not rated', such as -1")
+    return list(map(float, markers.tolist()))
 
 
 def _sized(column: Any) -> Any:

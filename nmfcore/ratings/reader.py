@@ -202,7 +202,8 @@ def _read_named(
 ) -> Encoded:
     if kind.kind == "parquet":
         source = f"read_parquet({literal(path)}, hive_partitioning=false)"
-        names = list(tables.names_and_types(source, name))
+        types = tables.names_and_types(source, name)
+        names = list(types)
     else:
         names = _json_names(kind, name)
         fields = ", ".join(f"{literal(field)}: 'VARCHAR'" for field in names)
@@ -214,13 +215,19 @@ def _read_named(
     layout = find_layout([(1, header)], name, ",", columns, time) if len(names) > 2 else None
     if layout is None or (not layout.told):
         raise ValueError(f"{name}: user, item and rating are not among the columns {', '.join(map(repr, names))}")
+    for field in (names[k] for k in layout.columns):
+        if kind.kind == "parquet" and (
+            types[field].endswith("]") or types[field].startswith(("STRUCT", "MAP", "UNION"))
+        ):
+            raise ValueError(f"{name}: the column {field!r} holds {types[field]}; neither texts nor numbers")
     if kind.kind == "json":
         for number, text in _sample(kind):
             entry = json.loads(text)
             for field in (names[k] for k in layout.columns):
                 if isinstance(entry.get(field), (dict, list)):
                     raise ValueError(f"{name}, line {number}: {quote(text)}: {field!r} is neither a text nor a number")
-    return tables.read_named(source, name, [names[k] for k in layout.columns], not_rated)
+    floats = [field for field in names if kind.kind == "parquet" and types[field] in ("FLOAT", "DOUBLE")]
+    return tables.read_named(source, name, [names[k] for k in layout.columns], not_rated, floats)
 
 
 def _json_names(kind: Format, name: str) -> list[str]:

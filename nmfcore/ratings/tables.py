@@ -53,7 +53,9 @@ def read_csv(
         return table.read(not_rated)
 
 
-def read_named(source: str, name: str, columns: list[str], not_rated: Collection[float]) -> Encoded:
+def read_named(
+    source: str, name: str, columns: list[str], not_rated: Collection[float], floats: Collection[str] = ()
+) -> Encoded:
     """Read columns of Parquet or JSON lines.
 
     Raises
@@ -62,6 +64,10 @@ def read_named(source: str, name: str, columns: list[str], not_rated: Collection
         Names the first row (from 1) that is wrong, or says what DuckDB says of a damaged file.
     """
     texts = [f"CAST({quoted_name(column)} AS VARCHAR)" for column in columns]
+    for k, column in enumerate(columns[:2]):
+        if column in floats:  # whole numbers that had a gap somewhere
+            whole = f"abs({quoted_name(column)}) <= 2.0**53 AND {quoted_name(column)} = floor({quoted_name(column)})"
+            texts[k] = f"CASE WHEN {whole} THEN CAST(CAST({quoted_name(column)} AS BIGINT) AS VARCHAR) END"
     try:
         with _Table(source, texts, "false") as table:
             try:
@@ -196,8 +202,8 @@ class _Table:
         when = time[0] if time else "'0'"
         markers = "".join(f" OR TRY_CAST(r AS DOUBLE) = {value!r}" for value in not_rated)
         tests = {
-            "the user id is missing": "u IS NULL OR trim(u) = ''",
-            "the item id is missing": "i IS NULL OR trim(i) = ''",
+            "the user id is missing, or no whole number": "u IS NULL OR trim(u) = ''",
+            "the item id is missing, or no whole number": "i IS NULL OR trim(i) = ''",
             "the rating {r!r} is not a finite number of at least 0": f"NOT coalesce({_is_rating('r')}{markers}, false)",
             "the time {t!r} is neither a whole number nor a date": f"{_moment('t')} IS NULL",
         }
