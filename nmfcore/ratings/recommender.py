@@ -357,7 +357,7 @@ class Recommender:
         >>> model.predict([3, 31], [5, 5], unknown="drop").round(1)
         array([2.9, nan])
         >>> model.predict([3, 31], [5, 5], unknown="average").round(1)
-        array([2.9, 2.8])
+        array([2.9, 2.9])
         """
         model = self._fitted()
         predicted = unknown_ids.predict(model, users, items, unknown)
