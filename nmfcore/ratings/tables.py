@@ -155,8 +155,8 @@ class _Table:
     def _first_kind(self, text: str) -> str:
         """What the first ids are; so that a column of texts is not read as numbers first."""
         some = f"SELECT {text} AS id FROM {self.source} LIMIT 1000"
-        whole = self.rows(f"SELECT bool_and(TRY_CAST(trim(id) AS BIGINT)::VARCHAR = trim(id)) FROM ({some})")[0][0]
-        return KINDS[0] if whole is not False else KINDS[-1]
+        whole = "coalesce(TRY_CAST(trim(id) AS BIGINT)::VARCHAR = trim(id), false)"  # null: no number at all
+        return KINDS[0] if self.rows(f"SELECT bool_and({whole}) FROM ({some})")[0][0] else KINDS[-1]
 
     def _fetched(self, kinds: dict[str, str]) -> dict[str, Any]:
         parts = list[str]()
@@ -180,13 +180,13 @@ class _Table:
         """Make a type of the distinct ids of a column, whose values are numbers among them."""
         if noun in self._texts:
             return
-        distinct = f"SELECT DISTINCT trim({text}) AS id FROM {self.source} ORDER BY id"
-        texts = [row[0] for row in self.rows(distinct)]
+        self.rows(
+            f"CREATE OR REPLACE TEMP TABLE ids AS SELECT DISTINCT trim({text}) AS id FROM {self.source} ORDER BY id"
+        )
+        texts = [row[0] for row in self.rows("SELECT id FROM ids ORDER BY id")]
         if not texts or texts[0] == "" or texts[-1] is None or any("\0" in id for id in texts):
             raise Irregular("an id is missing")
-        self.rows("CREATE TEMP TABLE ids AS " + distinct)
         self.rows(f"CREATE TYPE {noun}_ids AS ENUM (SELECT id FROM ids ORDER BY id)")
-        self.rows("DROP TABLE ids")
         self._texts[noun] = texts
 
     def _ids(self, noun: str, codes: NDArray[Any]) -> tuple[Ids, Positions]:
