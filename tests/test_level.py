@@ -116,6 +116,8 @@ def test_values_that_are_no_ratings_are_named() -> None:
     users, items = np.repeat(np.arange(20), 10), np.tile(np.arange(10), 20)
     with pytest.warns(UserWarning, match="all 200 ratings are 1: there is nothing to learn from them"):
         Recommender(rank=1, random_state=0).fit(Ratings.from_triplets(users, items, np.ones(200)))
+    with pytest.warns(UserWarning, match="all 2 ratings are 3"):
+        Recommender(rank=1, random_state=0).fit(Ratings.from_triplets([1, 2], [1, 1], [3, 3]))
     plays = np.exp(3 * np.random.default_rng(0).standard_normal(200))
     with pytest.warns(UserWarning, match=r"the largest value is .* Take their logarithm, numpy\.log1p, first"):
         Recommender(rank=1, random_state=0).fit(Ratings.from_triplets(users, items, plays))

@@ -230,6 +230,7 @@ def test_an_item_without_ratings_is_near_the_mean_of_the_user() -> None:
 
 
 @pytest.mark.parametrize("values", [[0.0, 0.0, 0.0], [3.0, 3.0, 3.0], [0.0, 1e-300, 1e300]])
+@pytest.mark.filterwarnings("ignore:all .* ratings are")
 def test_odd_ratings_give_finite_predictions(values: list[float]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", nmfcore.ConvergenceWarning)

@@ -300,6 +300,7 @@ def test_what_is_loaded_goes_on_as_what_was_saved(ratings: Ratings, tmp_path: Pa
 
 
 @pytest.mark.parametrize("value", [0.1, 0.7, 4.7])
+@pytest.mark.filterwarnings("ignore:all .* ratings are")
 def test_a_mean_that_is_rounded_is_no_damage(tmp_path: Path, value: float) -> None:
     ratings = Ratings.from_triplets([1, 1, 2, 2, 3, 3, 4, 4, 5, 5], [1, 2] * 5, [value] * 10)
     for some in (ratings, Ratings.from_triplets([1, 2, 3], [1, 1, 2], [value] * 3)):

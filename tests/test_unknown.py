@@ -293,6 +293,7 @@ def test_it_does_not_matter_whether_training_lists_the_unknown(parts: tuple[Rati
     assert unknown_counts(evaluate(guests, theirs)) == (0, 1, 1)
 
 
+@pytest.mark.filterwarnings("ignore:all .* ratings are")
 def test_an_item_rated_at_the_mean_is_known() -> None:
     ratings = Ratings.from_triplets([1, 1, 2, 2], [1, 2, 1, 3], [3, 3, 3, 3])
     model = Recommender(rank=1, random_state=0).fit(ratings)

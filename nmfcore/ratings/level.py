@@ -55,16 +55,16 @@ def lowered(ratings: Ratings, level: float, stacklevel: int = 4) -> Ratings:
 
 def warn_of_values(ratings: Ratings) -> None:
     """Warn of values that are no ratings: all equal, or with a long tail."""
-    if ratings.nnz < ENOUGH:
-        return
     low, high = float(ratings.data.min()), float(ratings.data.max())
-    share = float(np.mean(ratings.data / high)) if high > 0.0 else 1.0  # a sum of the largest numbers would overflow
-    if low == high:
+    if ratings.nnz > 1 and low == high:
         warnings.warn(
             f"all {ratings.nnz} ratings are {low:g}: there is nothing to learn from them but who rated what.",
             UserWarning,
             stacklevel=3,
         )
+    if ratings.nnz < ENOUGH or high == 0.0:
+        return
+    share = float(np.mean(ratings.data / high))  # a sum of the largest numbers would overflow
     if LONG_TAIL * share < 1.0:
         warnings.warn(
             f"the largest value is {high:g}, the mean {share * high:.3g}: values with so long a tail, such as counts, "
