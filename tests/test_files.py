@@ -19,7 +19,7 @@ import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nmfcore.ratings import Ratings, Recommender, lines, tables
+from nmfcore.ratings import Ratings, Recommender, duck, lines, tables
 from tests.test_ratings import planted, real_file, same, table, write
 
 
@@ -604,6 +604,12 @@ def test_duplicates_keep_the_order_and_the_time_of_the_file(tmp_path: Path) -> N
     expected = frame.groupby(["user", "item"]).last().reset_index()
     assert table(ratings) == list(zip(expected.user, expected.item, expected.rating.astype(float), strict=True))
     assert ratings.times.tolist() == expected.time.tolist()
+
+
+def test_duckdb_prints_nothing_and_loads_nothing(tmp_path: Path) -> None:
+    with duck.connection(str(tmp_path)) as database:
+        names = ("enable_progress_bar", "autoinstall_known_extensions", "autoload_known_extensions")
+        assert [database.execute(f"SELECT current_setting('{name}')").fetchone()[0] for name in names] == [False] * 3
 
 
 def test_without_duckdb_the_remedy_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

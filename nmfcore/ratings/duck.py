@@ -24,7 +24,9 @@ def connection(folder: str) -> Any:
         "temp_directory": str(Path(folder, "spilled")),
         "preserve_insertion_order": "true",
     }
-    return duckdb.connect(":memory:", config=config)
+    database = duckdb.connect(":memory:", config=config)
+    database.execute("SET enable_progress_bar = false")  # it would go to the standard output, after two seconds
+    return database
 
 
 def literal(text: str) -> str:
