@@ -648,3 +648,59 @@ def test_times_are_saved(tmp_path: Path) -> None:
     loaded = Recommender.load(tmp_path / "model.npz").ratings_
     assert loaded.times.tolist() == [8, 7, 9]
     assert loaded.users.tolist() == ["a", "b", "é"]
+
+
+ODD_IDS = [
+    *[
+        "007",
+        "+5",
+        "-3",
+        "1e2",
+        "1.0",
+        "0x1A",
+        "1_0",
+        "9223372036854775807",
+        "-0",
+        "nan",
+        "NULL",
+        "null",
+        "inf",
+        "é",
+        "#a",
+        "%b",
+        "\\N",
+        "\\",
+        "a\\",
+        "ann",
+    ],
+    *('"x"', '"a""b"', '"Weird" Al', 'x"y', '"open', " lead", "trail ", "", '"a\nb"', '""'),
+    *("a b", "a\u00a0b", "\u2028x", "\u00a0y", "x\x0by", "a\x1fb", "\tt"),
+]
+ODD_RATINGS = ["x", "-1", "", "1_0", "nan", "inf", "0x1", "1,5", "1e400", "5 5", " 2 ", '"4"', "+3", "1e0", "3."]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_duckdb_and_the_csv_module_read_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """What DuckDB accepts has the same triplets line by line; what it refuses is named there, or read."""
+    rng = np.random.default_rng(seed)
+    separator, end = rng.choice([",", ";", "\t", "|", "::", " "]), rng.choice(["\n", "\r\n"])
+    rows = ["user item rating".replace(" ", separator)] * int(rng.random() < 0.8)
+    for _ in range(int(rng.integers(1, 12))):
+        ids = [rng.choice(ODD_IDS) if rng.random() < 0.15 else str(rng.integers(0, 40)) for _ in "ui"]
+        rows.append(separator.join([*ids, rng.choice(ODD_RATINGS) if rng.random() < 0.1 else str(rng.integers(1, 6))]))
+        rows += [str(rng.choice(["", " ", "\t"]))] * int(rng.random() < 0.03)
+    text = end.join(rows) + end * int(rng.random() < 0.8)
+    path = write(tmp_path, text.encode() if rng.random() < 0.9 else text.encode("latin-1", "replace"))
+
+    def outcome() -> object:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                ratings = Ratings.from_file(path, duplicates="last")
+            except ValueError as error:
+                return str(error)
+        return table(ratings), ratings.users.dtype.kind, ratings.items.dtype.kind
+
+    by_duckdb = outcome()
+    line_by_line(monkeypatch)
+    assert outcome() == by_duckdb

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 WHITESPACE = " "
+BLANKS = " \t\r"  # what is left out at both ends of a field; what else Unicode counts as space is part of an id
 # The first of these that cuts every sampled line into three fields is it; a comma may be a decimal comma, so
 # it comes late.
 SEPARATORS = ("::", "\t", ";", "|", ",", WHITESPACE)
@@ -78,8 +79,8 @@ def split_fields(line: str, separator: str) -> list[str]:
         line = line.replace("\t", " ").strip()
     if quoted and len(separator) == 1:
         row = next(csv.reader([line], delimiter=separator, skipinitialspace=True, strict=True), [])
-        return [field.strip() for field in row]
-    return [field.strip() for field in line.split(separator)]
+        return [field.strip(BLANKS) for field in row]
+    return [field.strip(BLANKS) for field in line.split(separator)]
 
 
 def fields_of(line: str, separator: str, n_fields: int | None = None) -> list[str]:
@@ -95,7 +96,7 @@ def fields_of(line: str, separator: str, n_fields: int | None = None) -> list[st
         fields = _escaped(line, separator) if len(separator) == 1 and '\\"' in line else []
     if fields and (n_fields is None or len(fields) == n_fields):
         return fields
-    plain = line.split() if separator == WHITESPACE else [field.strip() for field in line.split(separator)]
+    plain = line.split() if separator == WHITESPACE else [field.strip(BLANKS) for field in line.split(separator)]
     closed = separator in TEXTUAL or line.count('"') % 2 == 0
     if closed and len(plain) == n_fields:
         return plain
@@ -108,7 +109,7 @@ def _escaped(line: str, separator: str) -> list[str]:
         row = next(csv.reader([line], delimiter=separator, escapechar="\\", doublequote=False, strict=True), [])
     except csv.Error:
         return []
-    return [field.strip() for field in row]
+    return [field.strip(BLANKS) for field in row]
 
 
 def find_layout(

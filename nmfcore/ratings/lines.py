@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from nmfcore.ratings.duck import FETCH_AGAIN, LONGEST_LINE, all_lines
 from nmfcore.ratings.formats import opened
 from nmfcore.ratings.ids import Ids, Numbering, Positions, encode_texts, parse_integer
-from nmfcore.ratings.layout import MOMENT, NUMBER, Layout, fields_of, quote, split_fields
+from nmfcore.ratings.layout import BLANKS, MOMENT, NUMBER, Layout, fields_of, quote, split_fields
 
 BLOCK = 1 << 22  # bytes read at a time
 AT_ONCE = 1 << 18  # ratings held as Python objects
@@ -155,7 +155,7 @@ def _joined(text: str, lines: Iterator[Line], layout: Layout) -> tuple[str, bool
         except csv.Error:
             continue
         if len(row) == layout.n_fields:
-            return whole, ended, [field.strip() for field in row]
+            return whole, ended, [field.strip(BLANKS) for field in row]
         break
     return text, ended, []
 

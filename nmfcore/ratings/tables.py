@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nmfcore.ratings.duck import LONGEST_LINE, connection, literal, quoted_name
-from nmfcore.ratings.ids import Ids, Positions, encode_integers
-from nmfcore.ratings.layout import Layout
+from nmfcore.ratings.ids import Ids, Numbering, Positions, encode_integers
+from nmfcore.ratings.layout import BLANKS, Layout
 from nmfcore.ratings.lines import Encoded, ranked
 
 
@@ -155,7 +155,8 @@ class _Table:
     def _first_kind(self, text: str) -> str:
         """What the first ids are; so that a column of texts is not read as numbers first."""
         some = f"SELECT {text} AS id FROM {self.source} LIMIT 1000"
-        whole = "coalesce(TRY_CAST(trim(id) AS BIGINT)::VARCHAR = trim(id), false)"  # null: no number at all
+        number = f"TRY_CAST({_trimmed('id')} AS BIGINT)"  # null of what is no number at all
+        whole = f"coalesce({number}::VARCHAR = {_trimmed('id')}, false)"
         return KINDS[0] if self.rows(f"SELECT bool_and({whole}) FROM ({some})")[0][0] else KINDS[-1]
 
     def _fetched(self, kinds: dict[str, str]) -> dict[str, Any]:
@@ -163,7 +164,7 @@ class _Table:
         for (noun, kind), text in zip(kinds.items(), self.columns, strict=False):
             if kind == "text":
                 self._number(noun, text)
-                parts.append(f"enum_code(CAST(trim({text}) AS {noun}_ids)) AS {quoted_name(noun)}")
+                parts.append(f"enum_code(CAST({text} AS {noun}_ids)) AS {quoted_name(noun)}")
             else:
                 # A number is an id only where it is written as numbers are: 007, +7 and 1e2 are texts.
                 whole = f"TRY_CAST({text} AS {kind})"
@@ -180,20 +181,22 @@ class _Table:
         """Make a type of the distinct ids of a column, whose values are numbers among them."""
         if noun in self._texts:
             return
-        self.rows(
-            f"CREATE OR REPLACE TEMP TABLE ids AS SELECT DISTINCT trim({text}) AS id FROM {self.source} ORDER BY id"
-        )
+        self.rows(f"CREATE OR REPLACE TEMP TABLE ids AS SELECT DISTINCT {text} AS id FROM {self.source}")
         texts = [row[0] for row in self.rows("SELECT id FROM ids ORDER BY id")]
-        if not texts or texts[0] == "" or texts[-1] is None or any("\0" in id for id in texts):
+        if any(id is None or not id.strip(BLANKS) or "\0" in id for id in texts):
             raise Irregular("an id is missing")
         self.rows(f"CREATE TYPE {noun}_ids AS ENUM (SELECT id FROM ids ORDER BY id)")
         self._texts[noun] = texts
 
     def _ids(self, noun: str, codes: NDArray[Any]) -> tuple[Ids, Positions]:
-        used = np.flatnonzero(np.bincount(codes, minlength=len(self._texts[noun])))
-        ids, rank = ranked([self._texts[noun][k] for k in used.tolist()], noun)
-        places = np.zeros(len(self._texts[noun]), np.int32)
-        places[used] = rank
+        """The sorted ids without blanks at their ends, and the position of each row's among them."""
+        texts = self._texts[noun]
+        used = np.flatnonzero(np.bincount(codes, minlength=len(texts)))
+        table: Numbering[str] = Numbering()
+        numbers = table.encode([texts[k].strip(BLANKS) for k in used.tolist()])
+        ids, rank = ranked(list(table), noun)
+        places = np.zeros(len(texts), np.int32)
+        places[used] = rank[numbers]
         return ids, places[codes]
 
     def first_fault(self, not_rated: Collection[float]) -> str:
@@ -202,8 +205,8 @@ class _Table:
         when = time[0] if time else "'0'"
         markers = "".join(f" OR TRY_CAST(r AS DOUBLE) = {value!r}" for value in not_rated)
         tests = {
-            "the user id is missing, or no whole number": "u IS NULL OR trim(u) = ''",
-            "the item id is missing, or no whole number": "i IS NULL OR trim(i) = ''",
+            "the user id is missing, or no whole number": f"u IS NULL OR {_trimmed('u')} = ''",
+            "the item id is missing, or no whole number": f"i IS NULL OR {_trimmed('i')} = ''",
             "the rating {r!r} is not a finite number of at least 0": f"NOT coalesce({_is_rating('r')}{markers}, false)",
             "the time {t!r} is neither a whole number nor a date": f"{_moment('t')} IS NULL",
         }
@@ -220,6 +223,11 @@ class _Table:
 
 
 KINDS = ("INTEGER", "BIGINT", "text")
+
+
+def _trimmed(text: str) -> str:
+    """A text without :data:`nmfcore.ratings.layout.BLANKS` at its ends: DuckDB's own trim takes other spaces too."""
+    return f"trim({text}, chr(32) || chr(9) || chr(13))"
 
 
 def _moment(text: str) -> str:
