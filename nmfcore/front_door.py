@@ -129,10 +129,11 @@ def factorize(
         missing entries or dense data, the Frobenius loss and HALS.
     init : {"auto", "compressed", "random", "nndsvd", "nndsvda", "nndsvdar", "fast-nndsvdar"} or Factorization
         The start. ``"auto"`` is ``"fast-nndsvdar"`` for complete data (see :mod:`nmfcore.starts`), ``"random"`` where
-        entries are missing, one factor is given, or ``rank > min(m, n)``; either is improved by fits of samples of X
-        where X has the size and the entries per column for it to pay, as dense matrices have: that is
-        ``"compressed"`` (see :mod:`nmfcore.compress`). ``"random"`` is scikit-learn's formula to the bit for an integer
-        ``random_state``. A factorization: go on from its W and H. ``f.settings["init"]`` names what was chosen.
+        entries are missing, one factor is given, ``rank > min(m, n)``, or most singular values are about equal; either
+        is improved by fits of samples of X where X has the size and the entries per column for it to pay, as dense
+        matrices have: that is ``"compressed"`` (see :mod:`nmfcore.compress`). ``"random"`` is scikit-learn's formula to
+        the bit for an integer ``random_state``. A factorization: go on from its W and H. ``f.settings["init"]`` names
+        what was chosen.
     W, H : array_like, shapes (m, r) and (r, n), optional
         Start from these instead; copied, never modified. If only one is given, ``init`` makes the other. A row of W
         or column of H without an observed entry is 0, given or made: nothing is known of it (as in ``f.transform``).
@@ -281,11 +282,11 @@ def factorize(
             penalty_W, penalty_H = map(scale.penalty, penalties)
             plan = Plan(solver, losses.make(beta, data), penalty_W, penalty_H, team, _gentle(solver, data))
             begin = starts.chosen(init, data, rank, given=W is not None or H is not None)
-            settings["init"] = begin if W is None or H is None else "given"
             own_start = init == "compressed" or (init == "auto" and (W is None or H is None))
             mixed = _is_mixed(precision, data, rank, plan, stop, own_start)
             settings |= {"dtype": data.dtype.name, "precision": "mixed" if mixed else "full"}
-            W0, Ht0 = _start(data, scale, rank, begin, W, H, rng, team)
+            own = own_start and begin == starts.FAST
+            W0, Ht0, settings["init"] = _start(data, scale, rank, "own" if own else begin, W, H, rng, team)
             W0, Ht0 = starts.within_range(W0, Ht0, data.free(W0.shape[1]), data.summary.largest, beta)
             if stop.max_iter > 0:
                 _check_not_locked(solver, data, W0, Ht0)
@@ -485,22 +486,26 @@ def _as_they_are(W: Array, Ht: Array) -> tuple[Array, Array]:
 
 def _start(
     data: Data, scale: Scale, rank: int, init: str, W: object, H: object, rng: Any, team: Team
-) -> tuple[Array, Array]:
-    """The factors that move, from those given or made."""
+) -> tuple[Array, Array, str]:
+    """The factors that move, from those given or made, and what made them."""
     (m, n), r = data.shape, rank + 2 * isinstance(data, WithOffsets)
     W0 = None if W is None else scale.inward(validation.factor(W, "W", (m, r), data.dtype))
     Ht0 = None if H is None else scale.inward(validation.factor(H, "H", (r, n), data.dtype).T)
     if isinstance(data, WithOffsets):  # the components of ones do not move
         W0, Ht0 = None if W0 is None else W0[:, :-1], None if Ht0 is None else np.delete(Ht0, rank, axis=1)
+    name = "given"
     if W0 is None or Ht0 is None:
-        made_W, made_Ht = starts.start(data, rank, init, rng, team)
+        if init == "own":
+            made_W, made_Ht, name = starts.own(data, rank, rng, team)
+        else:
+            (made_W, made_Ht), name = starts.start(data, rank, init, rng, team), init
         if isinstance(data, WithOffsets):
             made_W, made_Ht = data.start(made_W, made_Ht)
         W0 = made_W if W0 is None else W0
         Ht0 = made_Ht if Ht0 is None else Ht0
     W0, Ht0 = np.ascontiguousarray(W0), np.ascontiguousarray(Ht0)
     starts.clear_unknown(data, W0, Ht0)  # these are never the caller's own memory
-    return W0, Ht0
+    return W0, Ht0, name
 
 
 def _check_not_locked(solver: Solver, data: Data, W: Array, Ht: Array) -> None:

@@ -17,7 +17,8 @@ with it; data with missing entries begin with random numbers, and so does a fit 
 columns. A random start leads one fit in six of small data to a plateau or to a minimum that is a tenth to several
 times higher; NNDSVD starts do not (``python -m benchmarks defaults``). Singular vectors to more digits lead to the same
 minima in as many iterations. With the mean in place of zeros (``"nndsvda"``) fits of smooth data take two to three
-times the iterations: the start no longer approximates X.
+times the iterations: the start no longer approximates X. Where most singular values are about equal, their vectors are
+arbitrary combinations of the parts of X, and the default start is random (:func:`own`).
 
 References
 ----------
@@ -44,6 +45,8 @@ INITS = ("auto", "compressed", "random", *SINGULAR)
 SPAN = {4: 40, 8: 200}  # by the bytes of a number: how far its exponent may be from 0 for β = 2
 
 _OVERSAMPLES = 10
+# Chosen by planted parts (the median ratio is .991 or more) and by mixtures, images and noise (up to .98).
+LARGE, EQUAL = 0.25, 0.985  # of the second singular value: of those above that, what share each is of the one before
 _RELATIVE_ZERO = 1e-6  # scikit-learn's bound, taken relative to the largest entry of the factor
 
 
@@ -52,6 +55,25 @@ def chosen(init: str, data: Data, r: int, given: bool) -> str:
     if init not in ("auto", "compressed"):
         return init
     return FAST if data.known_rows is None and r <= min(data.shape) and not given else "random"
+
+
+def own(data: Data, r: int, rng: Any, team: Team) -> tuple[Array, Array, str]:
+    """The default start of complete data, ``W`` (m, r) and ``Ht`` (n, r), and its name.
+
+    It is ``"fast-nndsvdar"``, but ``"random"`` where most singular values after the first are about equal. Planted
+    parts that all appear equally often have such; fits that begin with their singular vectors end at a few per cent of
+    X where random starts lead to an exact fit.
+    """
+    triplets = rough_svd(data, r, rng, team)
+    if about_equal(triplets[1]):
+        return *random(data, r, rng), "random"
+    return *nndsvd(data, r, FAST, rng, team, triplets), FAST
+
+
+def about_equal(S: Array) -> bool:
+    """Whether most of the singular values ``S`` (r,), in falling order, hardly fall after the first."""
+    large = S[1:][LARGE * S[1:2] < S[1:]]
+    return large.size > max(2, (S.size - 1) // 2) and float(np.median(large[1:] / large[:-1])) > EQUAL
 
 
 def start(data: Data, r: int, init: str, rng: Any, team: Team) -> tuple[Array, Array]:
@@ -121,9 +143,14 @@ def random(data: Data, r: int, rng: Any) -> tuple[Array, Array]:
     return W.astype(data.dtype, copy=False), np.ascontiguousarray(H.T, dtype=data.dtype)
 
 
-def nndsvd(data: Data, r: int, init: str, rng: Any, team: Team) -> tuple[Array, Array]:
-    """The NNDSVD start; ``r <= min(m, n)``. Missing entries count as the mean of the observed ones."""
-    U, S, V = (rough_svd if init == FAST else truncated_svd)(data, r, rng, team)
+def nndsvd(
+    data: Data, r: int, init: str, rng: Any, team: Team, triplets: tuple[Array, Array, Array] | None = None
+) -> tuple[Array, Array]:
+    """The NNDSVD start; ``r <= min(m, n)``. Missing entries count as the mean of the observed ones.
+
+    ``triplets`` are the singular ones ``U`` (m, r), ``S`` (r,) and ``V`` (n, r), if they are known already.
+    """
+    U, S, V = triplets or (rough_svd if init == FAST else truncated_svd)(data, r, rng, team)
     U, V = np.ascontiguousarray(U), np.ascontiguousarray(V)
     U[:, 0], V[:, 0] = np.abs(U[:, 0]), np.abs(V[:, 0])
     # Squared norms of the non-negative parts of u, v and of -u, -v.

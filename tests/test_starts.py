@@ -475,3 +475,29 @@ def test_a_rough_start_of_less_rank_or_of_nothing(rank):
         assert np.isfinite(f.W).all()
         assert np.isfinite(f.H).all()
         assert np.linalg.norm((f.W @ f.H - X) / (X.max() or 1.0)) <= 0.1
+
+
+def parts_in_equal_shares(rows: int) -> np.ndarray:
+    """Rows that have one of four parts in each of four places, and one part that all share: rank 17."""
+    rng = np.random.default_rng(0)
+    X = np.zeros((rows, 17, 20))
+    X[:, 16] = 1
+    for place in range(4):
+        X[np.arange(rows), 4 * place + rng.integers(0, 4, rows)] = 1
+    return X.reshape(rows, -1)
+
+
+def test_where_singular_values_are_equal_the_default_start_is_random() -> None:
+    X = parts_in_equal_shares(2000)
+    singular = np.linalg.svd(X, compute_uv=False)[:17]
+    assert starts.about_equal(singular)
+    f = nmfcore.factorize(X, 17, random_state=0)
+    assert f.settings["init"] in ("random", "compressed")
+    g = nmfcore.factorize(X, 17, init="fast-nndsvdar", random_state=0)
+    assert g.settings["init"] == "fast-nndsvdar"
+    assert f.objective < 1e-6 * (X**2).sum() < 1e-3 * g.objective
+
+
+@pytest.mark.parametrize("S", [[5.0], [5.0, 1.0], [5.0, 1.0, 1.0], [5.0, 0.0, 0.0, 0.0, 0.0], [9, 8, 7, 6, 5, 4, 3.0]])
+def test_few_or_falling_singular_values_are_not_equal(S: list[float]) -> None:
+    assert not starts.about_equal(np.array(S))
