@@ -93,24 +93,30 @@ def fit(X: object, rank: int, asked: dict[str, Any]) -> Factorization:
     KeyboardInterrupt
         On Ctrl-C, with the last complete estimate of the fit to all entries as ``exc.factorization``, or None.
     """
-    began = time.perf_counter()
-    _check(asked)
-    which = {name: asked[name] for name in ("missing_values", "mask", "weights")}
-    with _Quiet():  # the front door judges the arguments, and what it says of X is said of the X that came
-        judged = {"W": None, "H": None, "init": "random", "max_iter": 0, "random_state": 0, "progress": False}
-        factorize(X, 1, **asked | judged | {"l2": 0.0, "callback": None})
-    problem = _Problem.of(X, which, asked)
-    asked = asked | {"random_state": validation.generator(asked["random_state"])}
-    l2, start, init = 0.0, dict[str, Any](), None
-    if problem.unit > 0.0:
-        search = _Search(problem, rank, asked, began)
-        l2, start, init = search.run()
-        if search.beside_means > WORSE and search.finished:
-            warnings.warn(_of_means(search.beside_means, rank, asked["offsets"]), PredictionWarning, stacklevel=3)
-    f = _final(problem, rank, asked | start | {"l2": l2}, began)
-    settings = f.settings | {"missing_values": asked["missing_values"], "max_time": asked["max_time"], "l2_auto": True}
-    settings |= {"column_scale": problem.column_scale, "init": init or f.settings["init"]}
-    return dataclasses.replace(f, settings=settings)
+    began, f, searches = time.perf_counter(), None, True
+    try:
+        _check(asked)
+        which = {name: asked[name] for name in ("missing_values", "mask", "weights")}
+        with _Quiet():  # the front door judges the arguments, and what it says of X is said of the X that came
+            judged = {"W": None, "H": None, "init": "random", "max_iter": 0, "random_state": 0, "progress": False}
+            factorize(X, 1, **asked | judged | {"l2": 0.0, "callback": None})
+        problem = _Problem.of(X, which, asked)
+        asked = asked | {"random_state": validation.generator(asked["random_state"])}
+        l2, start, init = 0.0, dict[str, Any](), None
+        if problem.unit > 0.0:
+            search = _Search(problem, rank, asked, began)
+            l2, start, init = search.run()
+            if search.beside_means > WORSE and search.finished:
+                warnings.warn(_of_means(search.beside_means, rank, asked["offsets"]), PredictionWarning, stacklevel=3)
+        searches = False
+        f = _final(problem, rank, asked | start | {"l2": l2}, began)
+        settings = f.settings | {"missing_values": asked["missing_values"], "max_time": asked["max_time"]}
+        settings |= {"l2_auto": True, "column_scale": problem.column_scale, "init": init or f.settings["init"]}
+        return dataclasses.replace(f, settings=settings)
+    except KeyboardInterrupt as interrupt:
+        last = getattr(interrupt, "factorization", f)
+        interrupt.factorization = None if searches else last  # type: ignore[attr-defined]
+        raise
 
 
 def _of_means(times: float, rank: int, offsets: bool) -> str:
@@ -345,12 +351,8 @@ class _Search:
         asked = self.asked | {"l2": share * problem.unit, "max_time": left}
         if not self.walks:
             asked |= _given(problem, _given(self.problem, self.asked))
-        try:
-            with _Quiet():
-                return factorize(rank=self.rank, **asked | problem.whole() | start)
-        except KeyboardInterrupt as interrupt:
-            interrupt.factorization = None  # type: ignore[attr-defined]
-            raise
+        with _Quiet():
+            return factorize(rank=self.rank, **asked | problem.whole() | start)
 
     def _error(self, fold: int, part: _Problem, predict: Callable[[Array, Array], Array]) -> float:
         """The squared error on what a fold held out, in units of the columns of the others, summed."""
@@ -420,17 +422,18 @@ def _final(problem: _Problem, rank: int, asked: dict[str, Any], began: float) ->
         history = dataclasses.replace(f.history, seconds=f.history.seconds + before)
         return dataclasses.replace(f, H=problem.outward(f.H), seconds=f.seconds + before, history=history)
 
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
+    f: Factorization | None = None
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
             f = factorize(rank=rank, **asked)
-        except KeyboardInterrupt as interrupt:
-            last = getattr(interrupt, "factorization", None)
-            interrupt.factorization = None if last is None else finished(last)  # type: ignore[attr-defined]
-            raise
-    for warning in caught:
-        warnings.warn(warning.message, warning.category, stacklevel=4)
-    return finished(f)
+        for warning in caught:
+            warnings.warn(warning.message, warning.category, stacklevel=4)
+        return finished(f)
+    except KeyboardInterrupt as interrupt:
+        last = getattr(interrupt, "factorization", f)
+        interrupt.factorization = None if last is None else finished(last)  # type: ignore[attr-defined]
+        raise
 
 
 def _root_mean_square(values: Array) -> float:

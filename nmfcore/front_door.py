@@ -224,52 +224,53 @@ def factorize(
         from nmfcore import auto_penalty  # which fits by this function
 
         return auto_penalty.fit(arguments.pop("X"), arguments.pop("rank"), arguments)
-    rank = validation.whole(rank, "rank", 1)
-    missing_values = missing.check_rule(missing_values)
-    loss, beta = validation.beta(loss)
-    solver = _solver(solver, beta, rank)
-    if l2_scaling is not None:
-        l2_scaling = validation.one_of(l2_scaling, "l2_scaling", (None, "count"))
-    check_flag("offsets", offsets)
-    if isinstance(init, Factorization):
-        if W is None and H is None and init.rank != rank + 2 * bool(offsets):
-            asked = f"rank={rank}, offsets=True asks" if offsets else f"rank={rank} asks"
-            raise ValueError(
-                f"init is a factorization with {init.rank} components where {asked} for {rank + 2 * bool(offsets)}."
-            )
-        W, H, init = (init.W if W is None else W), (init.H if H is None else H), "auto"
-    if offsets and (beta != 2.0 or not hasattr(solver, "sweep_entries")):
-        raise ValueError(f"offsets=True needs the Frobenius loss and HALS, not loss={loss!r} and {solver!r}.")
-    penalties = tuple(map(Penalty, validation.factor_pair(l1, "l1"), validation.factor_pair(l2, "l2")))
-    stop = _stop(tol, max_iter, max_time)
-    init = validation.one_of(init, "init", starts.INITS)
-    precision = validation.one_of(precision, "precision", ("auto", "mixed", "full"))
-    threads = _threads(n_threads)
-    if callback is not None and not callable(callback):
-        raise TypeError(f"callback={callback!r} must be callable: it is called with a state after every iteration.")
-    nothing_to_draw = random_state is None and W is not None and H is not None
-    rng = None if nothing_to_draw else validation.generator(random_state)  # entropy takes a fifth of a small fit
-    bar = validation.tqdm() if progress else None
-    settings = {
-        "solver": repr(solver),
-        "loss": loss,
-        "missing_values": missing_values,
-        "l1": (penalties[0].l1, penalties[1].l1),
-        "l2": (penalties[0].l2, penalties[1].l2),
-        "l2_scaling": l2_scaling,
-        "offsets": bool(offsets),
-        "tol": stop.tol,
-        "max_iter": stop.max_iter,
-        "max_time": stop.max_time,
-    }
     run, scale = Run(), Scale()
     complete: Complete = _as_they_are
+    settings = dict[str, Any]()
     try:
+        rank = validation.whole(rank, "rank", 1)
+        missing_values = missing.check_rule(missing_values)
+        loss, beta = validation.beta(loss)
+        solver = _solver(solver, beta, rank)
+        if l2_scaling is not None:
+            l2_scaling = validation.one_of(l2_scaling, "l2_scaling", (None, "count"))
+        check_flag("offsets", offsets)
+        if isinstance(init, Factorization):
+            if W is None and H is None and init.rank != rank + 2 * bool(offsets):
+                asked = f"rank={rank}, offsets=True asks" if offsets else f"rank={rank} asks"
+                raise ValueError(
+                    f"init is a factorization with {init.rank} components where {asked} for {rank + 2 * bool(offsets)}."
+                )
+            W, H, init = (init.W if W is None else W), (init.H if H is None else H), "auto"
+        if offsets and (beta != 2.0 or not hasattr(solver, "sweep_entries")):
+            raise ValueError(f"offsets=True needs the Frobenius loss and HALS, not loss={loss!r} and {solver!r}.")
+        penalties = tuple(map(Penalty, validation.factor_pair(l1, "l1"), validation.factor_pair(l2, "l2")))
+        stop = _stop(tol, max_iter, max_time)
+        init = validation.one_of(init, "init", starts.INITS)
+        precision = validation.one_of(precision, "precision", ("auto", "mixed", "full"))
+        threads = _threads(n_threads)
+        if callback is not None and not callable(callback):
+            raise TypeError(f"callback={callback!r} must be callable: it is called with a state after every iteration.")
+        nothing_to_draw = random_state is None and W is not None and H is not None
+        rng = None if nothing_to_draw else validation.generator(random_state)  # entropy takes a fifth of a small fit
+        bar = validation.tqdm() if progress else None
+        settings |= {
+            "solver": repr(solver),
+            "loss": loss,
+            "missing_values": missing_values,
+            "l1": (penalties[0].l1, penalties[1].l1),
+            "l2": (penalties[0].l2, penalties[1].l2),
+            "l2_scaling": l2_scaling,
+            "offsets": bool(offsets),
+            "tol": stop.tol,
+            "max_iter": stop.max_iter,
+            "max_time": stop.max_time,
+        }
         own = bool(offsets) or l2_scaling == "count"  # what each row has by itself
         number = validation.float_dtype(dtype)
         read = missing.read(X, missing_values, mask, weights, number, degree=beta, row_by_row=own)
         data, scale = read.data, read.scale
-        _check_zeros(data, loss, beta)
+        _check_zeros(read, loss, beta)
         _check_rank(rank, data, init, W, H)
         if offsets:
             _check_size_for_offsets(scale, data)
@@ -298,17 +299,17 @@ def factorize(
             if mixed:
                 W0, Ht0 = begun_in_single(data, W0, Ht0, plan, stop=stop, run=run, watch=watch)
             solve(data, W0, Ht0, plan, stop=stop, run=run, watch=watch)
-    except KeyboardInterrupt as interrupt:
+        f = _result(run, scale, complete, settings)
+        if not f.converged and f.status is not Status.CALLBACK and stop.tol > 0:
+            warnings.warn(f"{_shortfall(f, stop)} {f.status.value}", ConvergenceWarning, stacklevel=2)
+        if (said := _out_of_range(data, scale, f)) is not None:
+            warnings.warn(said, PredictionWarning, stacklevel=2)
+        return f
+    except KeyboardInterrupt as interrupt:  # wherever it comes, it brings what there is
         interrupt.factorization = (  # type: ignore[attr-defined]
             _result(run, scale, complete, settings) if run.last else None
         )
         raise
-    f = _result(run, scale, complete, settings)
-    if not f.converged and f.status is not Status.CALLBACK and stop.tol > 0:
-        warnings.warn(f"{_shortfall(f, stop)} {f.status.value}", ConvergenceWarning, stacklevel=2)
-    if (said := _out_of_range(data, scale, f)) is not None:
-        warnings.warn(said, PredictionWarning, stacklevel=2)
-    return f
 
 
 def _out_of_range(data: Data, scale: Scale, f: Factorization) -> str | None:
@@ -354,7 +355,7 @@ def transform(f: Factorization, X: object, mask: object, weights: object, n_thre
     )
     if scaled.data.shape[1] != f.H.shape[1]:
         raise ValueError(f"X has {scaled.data.shape[1]} features, but the factorization expects {f.H.shape[1]}.")
-    _check_zeros(scaled.data, loss, beta)
+    _check_zeros(scaled, loss, beta)
     validation.check_values(f.H, "H")
     features = H[:-2] if f.settings.get("offsets") else H  # ones and offsets have another unit
     largest = float(features.max()) if features.size else 0.0
@@ -373,7 +374,19 @@ def transform(f: Factorization, X: object, mask: object, weights: object, n_thre
         W = np.ldexp(W, s - k)
         if isinstance(data, WithOffsets):
             W = np.hstack((W, np.ones((len(W), 1))))
-        return W.astype(f.H.dtype, copy=False)
+        W = W.astype(f.H.dtype, copy=False)
+    _check_held(W)
+    return W
+
+
+def _check_held(W: Array) -> None:
+    """Refuse rows of W that their dtype does not hold."""
+    if not np.isfinite(W).all():
+        i, t = (int(k) for k in np.argwhere(~np.isfinite(W))[0])
+        raise losses.RangeError(
+            f"W[{i}, {t}] would be too large for {W.dtype}: X is far beyond the size of what was factorised. "
+            "Divide X by a number, and multiply W by it in float64."
+        )
 
 
 def _solver(solver: object, beta: float, rank: int) -> Solver:
@@ -427,15 +440,23 @@ def _checked(solver: Solver, beta: float) -> Solver:
     return solver
 
 
-def _check_zeros(data: Data, loss: str | float, beta: float) -> None:
+def _check_zeros(read: missing.Scaled, loss: str | float, beta: float) -> None:
     """Refuse a zero where the loss of one is infinite."""
-    place = data.first_zero if beta <= 0.0 else None
-    if place is not None:
-        raise ValueError(
-            f"X[{place[0]}, {place[1]}] = 0, and with loss={loss!r} (β = {beta:g} <= 0) a zero is infinitely far from "
-            "any positive number. Leave zeros out (missing_values=0), add a small number to X, or use a loss with "
-            "β > 0, such as 'kullback-leibler'."
+    place = read.data.first_zero if beta <= 0.0 else None
+    if place is None:
+        return
+    entry = f"X[{place[0]}, {place[1]}]"
+    if read.lost:
+        raise losses.RangeError(
+            f"{entry} is 0, or so small beside the largest entry of X that {read.data.dtype} does not hold both. With "
+            f"loss={loss!r} (β = {beta:g} <= 0) entries must be positive: raise smaller ones (numpy.maximum), leave "
+            "them out (a mask), or use a loss with a larger β."
         )
+    raise ValueError(
+        f"{entry} = 0, and with loss={loss!r} (β = {beta:g} <= 0) a zero is infinitely far from "
+        "any positive number. Leave zeros out (missing_values=0), add a small number to X, or use a loss with "
+        "β > 0, such as 'kullback-leibler'."
+    )
 
 
 def _stop(tol: object, max_iter: object, max_time: object) -> Stop:
@@ -542,7 +563,7 @@ class _Watch:
         if self._callback is None:
             return False
         W, Ht = self._complete(iterate.W, iterate.Ht)
-        W, H = (_read_only(self._scale.outward(A)) for A in (W, Ht.T))
+        W, H = (_copy_to_show(self._scale, A) for A in (W, Ht.T))
         objective = self._scale.objective(iterate.objective)
         try:
             self._callback(State(iterate.n_iter, objective, iterate.kkt, iterate.seconds, W, H))
@@ -555,20 +576,24 @@ class _Watch:
             self._bar.close()
 
 
-def _read_only(A: Array) -> Array:
-    view = A.view()
-    view.flags.writeable = False
-    return view
+def _copy_to_show(scale: Scale, A: Array) -> Array:
+    """A factor as the caller has it, read-only, in memory of its own: a callback that writes to it changes no fit."""
+    B = scale.outward(A)
+    B = np.array(B) if B is A else B
+    B.flags.writeable = False
+    return B
 
 
 def _result(run: Run, scale: Scale, complete: Complete, settings: dict[str, Any]) -> Factorization:
     last = run.last
     assert last is not None
     W, Ht = complete(last.W, last.Ht)
-    iterations, objectives, kkts, seconds = (np.array(column) for column in zip(*run.iterates, strict=True))
+    # An interrupt may have come when an iterate was in the history, but not yet the last one.
+    seen = [entry for entry in run.iterates if entry[0] <= last.n_iter]
+    iterations, objectives, kkts, seconds = (np.array(column) for column in zip(*seen, strict=True))
     history = History(iterations.astype(np.int64), np.array([scale.objective(v) for v in objectives]), kkts, seconds)
     return Factorization(
-        np.array(scale.outward(W)),  # a copy: a callback may have kept this iterate
+        np.array(scale.outward(W)),
         np.ascontiguousarray(scale.outward(Ht.T)),
         float(history.objective[-1]),
         last.kkt,

@@ -27,10 +27,14 @@ _SAFE_EXPONENT = {np.dtype(np.float64): 100, np.dtype(np.float32): 16}
 
 @dataclass(frozen=True, slots=True)
 class Scaled:
-    """Data whose largest entry and weight are of moderate size, and what they were divided by."""
+    """Data whose largest entry and weight are of moderate size, and what they were divided by.
+
+    ``lost`` tells that positive entries became 0 by that, far below the largest.
+    """
 
     data: Data
     scale: Scale
+    lost: bool = False
 
 
 def check_rule(missing_values: object) -> float | str | None:
@@ -328,7 +332,9 @@ def moderate(data: Data, degree: float, dtype: np.dtype[Any] | None = None) -> S
     shift = moderate_shift(data.summary.largest, degree, dtype or data.dtype)
     if shift == 0:
         return Scaled(data, Scale(0, data.weight_shift, degree))
-    return Scaled(data.with_values(np.ldexp(data.values, -2 * shift)), Scale(shift, data.weight_shift, degree))
+    lost = not np.ldexp(data.dtype.type(data.summary.smallest), -2 * shift) > 0
+    scale = Scale(shift, data.weight_shift, degree)
+    return Scaled(data.with_values(np.ldexp(data.values, -2 * shift)), scale, lost)
 
 
 def moderate_shift(largest: float, degree: float, dtype: np.dtype[Any]) -> int:
@@ -346,7 +352,13 @@ def _moderate_weights(weights: Array, dtype: np.dtype[Any]) -> tuple[Array, int]
         return np.empty(0, dtype), 0
     exponent = _exponent(float(weights.max()) if weights.size else 0.0)
     shift = 0 if abs(exponent) <= _SAFE_EXPONENT[dtype] else exponent
-    return np.ldexp(weights, -shift).astype(dtype), shift
+    moderate = np.ldexp(weights, -shift)
+    if shift > 0 and _exponent(float(moderate.sum())) + shift > np.finfo(np.float64).maxexp:
+        raise ValueError(
+            f"The weights add up to more than float64 holds: the largest is {float(weights.max()):.3g}. "
+            "Divide all weights by one number; only their ratios matter."
+        )
+    return moderate.astype(dtype), shift
 
 
 def _exponent(largest: float) -> int:

@@ -186,7 +186,7 @@ class Factorization:
         Raises
         ------
         ValueError
-            If X does not have ``n`` columns, or an entry is not finite and non-negative.
+            If X does not have ``n`` columns, an entry is not finite and non-negative, or the dtype does not hold W.
 
         Examples
         --------

@@ -35,6 +35,7 @@ import numpy as np
 
 from nmfcore._types import Array
 from nmfcore.data import Data, Dense, gram
+from nmfcore.interruptible import aside
 from nmfcore.kernels import factors
 from nmfcore.parallel import Team
 
@@ -47,6 +48,7 @@ SPAN = {4: 40, 8: 200}  # by the bytes of a number: how far its exponent may be 
 _OVERSAMPLES = 10
 # Chosen by planted parts (the median ratio is .991 or more) and by mixtures, images and noise (up to .98).
 LARGE, EQUAL = 0.25, 0.985  # of the second singular value: of those above that, what share each is of the one before
+LONG = 1e7  # m n² of a factorisation by LAPACK: from some milliseconds on, it is made aside
 _RELATIVE_ZERO = 1e-6  # scikit-learn's bound, taken relative to the largest entry of the factor
 
 
@@ -190,13 +192,13 @@ def truncated_svd(data: Data, r: int, rng: Any, team: Team) -> tuple[Array, Arra
     m, n = data.shape
     size = min(r + _OVERSAMPLES, m, n)
     powers = 7 if r < 0.1 * min(m, n) else 4
-    Q = np.linalg.qr(rng.standard_normal(size=(n, size)))[0]
+    Q = _qr(rng.standard_normal(size=(n, size)))
     for _ in range(powers):
-        Q = np.linalg.qr(data.times(Q, team).astype(np.float64))[0]
-        Q = np.linalg.qr(data.T.times(Q, team).astype(np.float64))[0]
-    Q = np.linalg.qr(data.times(Q, team).astype(np.float64))[0]
+        Q = _qr(data.times(Q, team).astype(np.float64))
+        Q = _qr(data.T.times(Q, team).astype(np.float64))
+    Q = _qr(data.times(Q, team).astype(np.float64))
     small = data.T.times(Q, team).astype(np.float64)  # Xᵀ Q (n, size): X ≈ Q smallᵀ
-    V, S, Qt = np.linalg.svd(small, full_matrices=False)
+    V, S, Qt = _svd(small)
     U = Q @ Qt.T
     signs = np.sign(U[np.argmax(np.abs(U), axis=0), np.arange(size)])  # as scikit-learn's svd_flip
     signs[signs == 0] = 1.0
@@ -213,9 +215,23 @@ def rough_svd(data: Data, r: int, rng: Any, team: Team) -> tuple[Array, Array, A
     for matrix in (data, data.T, data):
         Q, _ = _orthonormal(matrix.times(Q, team).astype(np.float64), team)
     V, R = _orthonormal(data.T.times(Q, team).astype(np.float64), team)  # X ≈ Q (V R)ᵀ
-    left, S, right = np.linalg.svd(R)
+    left, S, right = _svd(R)
     U, V = (Dense(A).times(B[:, :r], team) for A, B in ((Q, right.T), (V, left)))
     return U, S[:r], V
+
+
+def _qr(Z: Array) -> Array:
+    """An orthonormal basis of the columns of ``Z``."""
+    return aside(np.linalg.qr, Z)[0] if _is_long(Z) else np.linalg.qr(Z)[0]
+
+
+def _svd(Z: Array) -> tuple[Array, Array, Array]:
+    """The thin SVD of ``Z``."""
+    return tuple(aside(np.linalg.svd, Z, False) if _is_long(Z) else np.linalg.svd(Z, False))  # type: ignore[return-value]
+
+
+def _is_long(Z: Array) -> bool:
+    return bool(Z.shape[0] * float(Z.shape[1]) ** 2 > LONG)
 
 
 def _orthonormal(Z: Array, team: Team) -> tuple[Array, Array]:

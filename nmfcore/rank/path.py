@@ -108,36 +108,35 @@ class Search:
         ConvergenceWarning
             If fits ended above their ``tol``; for the caller's caller.
         """
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            warnings.simplefilter("ignore", PredictionWarning)  # the held-out error says it
-            s = self._walk(path, self._nothing(path.folds, loss))
-        if path.unconverged:
-            warnings.warn(path.shortfall, ConvergenceWarning, stacklevel=3)
-        return s
+        complete: list[RankSelection] = []
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                warnings.simplefilter("ignore", PredictionWarning)  # the held-out error says it
+                self._walk(path, complete, loss)
+            if path.unconverged:
+                warnings.warn(path.shortfall, ConvergenceWarning, stacklevel=3)
+            return complete[-1]
+        except KeyboardInterrupt as interrupt:
+            interrupt.selection = complete[-1] if complete else None  # type: ignore[attr-defined]
+            raise
 
-    def _nothing(self, folds: Folds, loss: str | float) -> RankSelection:
+    def _walk(self, path: Path, complete: list[RankSelection], loss: str | float) -> None:
+        """Add the selection after each rank to those that are ``complete``."""
+        folds, rows = path.folds, list[Array]()
         settings: dict[str, Any] = {"loss": loss, "holdout": folds.kind, "test": folds.test, "n_folds": self.n_folds}
         settings |= {"patience": self.patience, "warm_start": self.warm_start}
-        empty = np.empty((0, self.n_folds))
-        return RankSelection(np.empty(0, int), empty, empty, self.rule, self.ranks, settings)
-
-    def _walk(self, path: Path, s: RankSelection) -> RankSelection:
-        rows: list[Array] = []
-        try:
-            for k, rank in enumerate(self.ranks):
-                rows.append(path.step(rank, self.warm_start))
-                s = path.selection(rows, self.ranks, s.rule, s.settings)
+        for k, rank in enumerate(self.ranks):
+            rows.append(path.step(rank, self.warm_start))
+            s = path.selection(rows, self.ranks, self.rule, settings)
+            complete.append(s)
+            try:
                 if self.callback is not None:
                     self.callback(s)
-                if self.patience is not None and (s.is_exact(k) or k - s.lowest_place >= self.patience):
-                    break
-        except StopIteration:
-            pass
-        except KeyboardInterrupt as interrupt:
-            interrupt.selection = s if rows else None  # type: ignore[attr-defined]
-            raise
-        return s
+            except StopIteration:
+                return
+            if self.patience is not None and (s.is_exact(k) or k - s.lowest_place >= self.patience):
+                return
 
 
 class Path:

@@ -255,17 +255,17 @@ class Recommender:
         """Fit, and keep what comes of it."""
         task = fitting.Task.of(ratings, self.l2, self.prior, level)
         options |= {"offsets": self.offsets, "tol": self.tol, "random_state": self.random_state}
+        whole: Factorization | None = None
         try:
             whole = task.factorize(self.rank, **options)
+            self._model = task.model(whole)
         except KeyboardInterrupt as interrupt:
-            self._keep(task, interrupt)
+            self._keep(task, getattr(interrupt, "factorization", whole), interrupt)
             raise
-        self._model = task.model(whole)
         return self
 
-    def _keep(self, task: fitting.Task, interrupt: KeyboardInterrupt) -> None:
+    def _keep(self, task: fitting.Task, f: Factorization | None, interrupt: KeyboardInterrupt) -> None:
         """Make the last complete estimate of an interrupted fit the model, if there is one."""
-        f: Factorization | None = getattr(interrupt, "factorization", None)
         if f is not None and f.n_iter > 0:
             self._model = task.model(f)
             interrupt.factorization = self._model.f  # type: ignore[attr-defined]
