@@ -330,6 +330,11 @@ def _shortfall(f: Factorization, stop: Stop) -> str:
     """What kept a fit from converging: its residual, or an objective that still fell."""
     if f.kkt > stop.tol:
         return f"the KKT residual is {f.kkt:.2g} after {f.n_iter} iterations, above tol={stop.tol:g}."
+    if not 0.0 < f.objective < math.inf:
+        return (
+            f"the KKT residual is {f.kkt:.2g} after {f.n_iter} iterations, but the objective still falls. (float64 "
+            "does not hold it in the unit of X; divide X or its weights by a number to see it.)"
+        )
     fallen = f.history.objective[: f.n_iter] / f.objective  # as many times as high as now
     half = f.n_iter // 2
     since, allowed = (half, HALF) if fallen[half] > 1.0 + HALF * stop.tol else (f.n_iter - 1, LAST)
@@ -496,9 +501,14 @@ def _with_offsets(data: Data, heights: tuple[float, float]) -> WithOffsets:
 
 
 def _by_count(penalty: Penalty, data: Data) -> Penalty:
-    if data.counts is None:
-        return penalty._replace(l2=penalty.l2 * data.shape[1])
-    return penalty._replace(counts=data.counts)
+    counts = data.counts
+    most = float(data.shape[1] if counts is None else counts.max(initial=0.0))
+    if not math.isfinite(penalty.l2 * most):
+        raise losses.RangeError(
+            f"l2={penalty.l2:.3g} counts {most:.3g} times for a row, which overflows: choose a smaller l2, or divide "
+            "the weights by a number."
+        )
+    return penalty._replace(l2=penalty.l2 * most) if counts is None else penalty._replace(counts=counts)
 
 
 def _as_they_are(W: Array, Ht: Array) -> tuple[Array, Array]:

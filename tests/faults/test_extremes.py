@@ -111,6 +111,21 @@ def test_weights_of_any_size_are_refused_or_weigh(loss: Any, size: float) -> Non
     refused_or_sound(sp.csr_array(X), weights=sp.csr_array(mixed), missing_values="unstored", loss=loss)
 
 
+def test_a_penalty_that_overflows_by_its_counts_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"l2=1e\+300 counts .* times for a row, which overflows: choose a smaller l2"):
+        nmfcore.factorize(X, 2, l2=1e300, l2_scaling="count", weights=np.where(X > 1, 1e20, 1e10))
+    with pytest.raises(ValueError, match="counts 6 times for a row"):
+        nmfcore.factorize(X, 2, l2=1e308, l2_scaling="count")
+
+
+def test_a_fit_that_does_not_converge_says_so_where_float64_does_not_hold_its_objective() -> None:
+    with pytest.warns(nmfcore.ConvergenceWarning, match="after 2 iterations"):
+        f = nmfcore.factorize(X, 3, max_iter=2, weights=np.full(X.shape, 1e305), tol=1e-9, random_state=0)
+    assert f.objective > 1e304
+    with pytest.warns(nmfcore.ConvergenceWarning, match="float64 does not hold it in the unit of X"):
+        nmfcore.factorize(X * 1e-300, 3, max_iter=2, tol=0.35, init="random", random_state=0)
+
+
 def test_an_entry_too_small_is_not_called_zero() -> None:
     data = X.copy()
     data[0, 0], data[1, 1] = 1e-300, 1e300
