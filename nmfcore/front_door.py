@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from nmfcore import fills, losses, missing, starts, undetermined, validation
+from nmfcore import fills, losses, memory, missing, starts, undetermined, validation
 from nmfcore._types import Array
 from nmfcore.compress import compressed
 from nmfcore.data import Data, Dense
 from nmfcore.observed import Observed
 from nmfcore.offsets import WithOffsets, observed_in_full
-from nmfcore.parallel import Team, default_threads, physical_memory
+from nmfcore.parallel import Team, default_threads
 from nmfcore.result import Factorization, History
 from nmfcore.scale import Scale
 from nmfcore.single import begun_in_single, pays, possible
@@ -455,7 +455,7 @@ def _check_rank(rank: int, data: Data, init: str, W: object, H: object) -> None:
             f"init={init!r} needs rank <= min(m, n) = {min(m, n)}, and rank={rank}. Use init='random' for more."
         )
     needed = (m + n) * rank * data.dtype.itemsize + rank**2 * 8
-    if needed > physical_memory():
+    if needed > memory.limit():
         raise MemoryError(
             f"rank={rank} needs {needed / 2**30:.3g} GiB for each copy of W, H and a Gram matrix, more than there is; "
             "choose a smaller rank."
