@@ -22,6 +22,7 @@ import zipfile
 import zlib
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
+from reprlib import repr as shortly
 from typing import IO, Any, TypeAlias
 
 import numpy as np
@@ -270,10 +271,11 @@ def _read_meta(archive: zipfile.ZipFile, info: zipfile.ZipInfo, length: int) -> 
         raise Refusal(foreign(f"its member 'meta' does not say format {FORMAT!r}"))
     version = meta.pop("version", None)
     if type(version) is not int or version < 1:
-        raise Refusal(damaged(f"its format version is {version!r}"))
+        raise Refusal(damaged(f"its format version is {shortly(version)}"))
     if version > VERSION:
         raise Refusal(
-            f"written by a newer nmfcore: format version {version}, this one reads up to {VERSION}. Upgrade nmfcore."
+            f"written by a newer nmfcore: format version {shortly(version)}, this one reads up to {VERSION}. "
+            "Upgrade nmfcore."
         )
     return meta
 

@@ -19,6 +19,7 @@ NAN_REMEDY = (
     "Pass missing_values=np.nan if NaN stands for entries that were not observed (they are then ignored), or fill it."
 )
 SORTED_AT_ONCE = 2**20  # entries of a sparse matrix, or as many as it has columns
+MOST_BETA = 10.0  # in size; certificates were checked up to here (tests/faults/test_extremes.py)
 AS_GOOD_AS = 1e-6  # so near to one of these the general formula, divided by β (β - 1), has lost its digits
 
 
@@ -91,6 +92,11 @@ def beta(loss: object) -> tuple[str | float, float]:
     if isinstance(loss, (bool, np.bool_)) or not isinstance(loss, numbers.Real) or not math.isfinite(loss):
         raise ValueError(f"loss={loss!r} is not one of {', '.join(map(repr, LOSSES))}, nor a finite number β.")
     value = float(loss)
+    if abs(value) > MOST_BETA:
+        raise ValueError(
+            f"loss={loss!r} must lie between {-MOST_BETA:g} and {MOST_BETA:g}: powers of the entries beyond these "
+            "overflow, or leave only the largest or the smallest entry. Choose a smaller β."
+        )
     near = ((known_as, known) for known_as, known in LOSSES.items() if abs(value - known) < AS_GOOD_AS)
     return next(near, (value, value))
 

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nmfcore.ratings.assemble import Duplicates, assemble_timed, check_duplicates, check_values, compress, join
-from nmfcore.ratings.frames import encode_column, plain_column, select_columns, select_time, times_of
+from nmfcore.ratings.frames import encode_column, plain_column, select_columns, times_of
 from nmfcore.ratings.ids import Ids, find_ids
+from nmfcore.ratings.layout import check_columns
 from nmfcore.ratings.matrices import Entries, axis_ids, labels, observed_entries, stored_entries
 from nmfcore.ratings.merge import insert, keys_among, refuse_known, union_ids
 from nmfcore.ratings.reader import read_ratings
@@ -223,8 +224,7 @@ class Ratings:
         >>> Ratings.from_frame(table, item="seen").items
         array([2019, 2024])
         """
-        columns = select_columns(df, (user, item, rating))
-        when = None if time is None else select_time(df, time)
+        *columns, when = select_columns(df, (user, item, rating), time)
         return cls.from_triplets(*columns, duplicates=duplicates, time=when)
 
     @classmethod
@@ -385,8 +385,9 @@ class Ratings:
         array([1706745600])
         """
         check_duplicates(duplicates)  # before a long read
-        skipped = _markers(not_rated)
-        return cls._read(path, sep, _three(columns), time, skipped, duplicates)
+        skipped, three = _markers(not_rated), _three(columns)
+        check_columns(three, time)
+        return cls._read(path, sep, three, time, skipped, duplicates)
 
     @classmethod
     def _read(
@@ -448,6 +449,7 @@ class Ratings:
         Ratings(2 users x 1 item, 2 ratings, density 100%, mean 3.25, range 2.5 to 4)
         """
         check_duplicates(duplicates)  # before a long read
+        check_columns((user, item, rating))
         return cls._read(path, sep, (user, item, rating), None, [], duplicates)
 
     @property
