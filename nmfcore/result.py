@@ -198,6 +198,8 @@ class Factorization:
         ------
         ValueError
             If X does not have ``n`` columns, or an entry is not finite and non-negative.
+        MemoryError
+            If X as it is stored, or W, does not fit the memory.
 
         Examples
         --------

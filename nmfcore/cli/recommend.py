@@ -18,6 +18,7 @@ from nmfcore.ratings import Ratings, Recommender, parse_id, read_titles
 from nmfcore.ratings.ranking import best_items
 
 WIDTH = 100
+AT_ONCE = 2**16  # lines of a table
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -88,16 +89,17 @@ def write_all(model: Recommender, out: str, n: int, titles: Mapping[Any, str], r
 def _csv(model: Recommender, n: int, titles: Mapping[Any, str], raw: bool) -> Iterator[tuple[str, int]]:
     """The text of a CSV file, some users at a time, and how many recommendations are in it."""
     yield f"user,item,rating{',title' if titles else ''}\n", 0
-    ratings, f = model.ratings_, model.factorization_
+    ratings, f, level = model.ratings_, model.factorization_, model.level_
     users, items = ([cell(one, raw) for one in ids.tolist()] for ids in (ratings.users, ratings.items))
     ends = [f",{cell(titles.get(item, ''), raw)}\n" if titles else "\n" for item in ratings.items.tolist()]
     rows = np.arange(ratings.shape[0])
     for block in best_items(f.W, f.H, rows, n, seen=(ratings.indptr, ratings.indices)):
         best = block.valid
-        whose = np.repeat(rows[block.lo : block.hi], block.counts).tolist()
-        what, predicted = block.items[best].tolist(), (model.level_ + block.scores[best]).tolist()
-        lines = zip(whose, what, predicted, strict=True)
-        yield "".join(f"{users[u]},{items[i]},{x:.6g}{ends[i]}" for u, i, x in lines), len(what)
+        columns = np.repeat(rows[block.lo : block.hi], block.counts), block.items[best], block.scores[best]
+        for lo in range(0, columns[0].size, AT_ONCE):
+            whose, what, predicted = (column[lo : lo + AT_ONCE].tolist() for column in columns)
+            lines = zip(whose, what, predicted, strict=True)
+            yield "".join(f"{users[u]},{items[i]},{level + x:.6g}{ends[i]}" for u, i, x in lines), len(what)
 
 
 def show(model: Recommender, user: int | str, n: int, titles: Mapping[Any, str]) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Literal, SupportsIndex, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nmfcore import memory
 from nmfcore.ratings.assemble import Duplicates, assemble_timed, check_duplicates, check_values, compress, join
 from nmfcore.ratings.frames import encode_column, plain_column, select_columns, times_of
 from nmfcore.ratings.ids import Ids, find_ids
@@ -255,6 +256,8 @@ class Ratings:
             duplicates; ids are missing, repeated, or not as many as rows or columns.
         TypeError
             `X` is no sparse matrix or holds no real numbers; ids of mixed or other types.
+        MemoryError
+            Ids and row pointers of a matrix of this shape do not fit the memory.
 
         Examples
         --------
@@ -309,6 +312,8 @@ class Ratings:
     @classmethod
     def _from_entries(cls, entries: Entries, users: Any, items: Any, duplicates: Duplicates) -> Ratings:
         rows, columns, values, (m, n) = entries
+        taken = {"ids": 8 * (m + n), "row pointers": 16 * (m + 1)}
+        memory.check(taken, f"ratings of shape ({m}, {n})", "leave out users and items without ratings")
         row_ids, places = axis_ids(users, m, "user")
         rows = rows if places is None else places[rows]
         column_ids, places = axis_ids(items, n, "item")
@@ -370,7 +375,7 @@ class Ratings:
         ImportError
             DuckDB is not installed.
         OSError
-            The file cannot be opened.
+            The file cannot be opened, or is a device. (A pipe is read.)
 
         Examples
         --------

@@ -404,6 +404,8 @@ class Recommender:
             If a user or an item is not known; the message names it.
         ValueError
             If n is less than 1.
+        MemoryError
+            If the answer does not fit the memory.
 
         Examples
         --------

@@ -44,7 +44,7 @@ def read_titles(path: str | os.PathLike[str]) -> dict[int, str] | dict[str, str]
         A line without id or title, or an id with two titles; the message names the line (from 1). An empty
         file.
     OSError
-        The file cannot be opened.
+        The file cannot be opened, or is a device. (A pipe is read.)
 
     Examples
     --------
