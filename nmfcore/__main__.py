@@ -8,10 +8,12 @@ import sys
 import warnings
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
+from typing import NoReturn
 
 import nmfcore
 from nmfcore.cli import reading, screen, select_rank
 from nmfcore.cli.words import as_options, invoked_as
+from nmfcore.escapes import escaped
 
 # What bad input, numbers too large, a full disk or a missing package raise. Anything else is a fault of this program,
 # and shows itself.
@@ -46,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _show_warning(options: Collection[str], message: Warning | str, *_: object) -> None:
     """Print what the library warns of as it prints errors, in a line and with options in place of arguments."""
-    print(f"nmfcore: {as_options(str(message), options)}", file=sys.stderr)
+    print(f"nmfcore: {escaped(as_options(str(message), options))}", file=sys.stderr)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -58,10 +60,10 @@ def _run(arguments: argparse.Namespace) -> int:
         screen.abandon(sys.stdout)
     except KeyboardInterrupt as interrupt:
         notes = getattr(interrupt, "__notes__", None) or ["Nothing was written."]
-        print(f"\nnmfcore: interrupted. {notes[-1]}", file=sys.stderr)
+        print(f"\nnmfcore: interrupted. {escaped(notes[-1])}", file=sys.stderr)
         return 130
     except _INPUT_ERRORS as error:
-        print(f"nmfcore: error: {as_options(_one_line(error), vars(arguments))}", file=sys.stderr)
+        print(f"nmfcore: error: {escaped(as_options(_one_line(error), vars(arguments)))}", file=sys.stderr)
         return 2
     return 0
 
@@ -99,9 +101,16 @@ def _one_line(error: BaseException) -> str:
     return text or ("out of memory" if isinstance(error, MemoryError) else type(error).__name__)
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that shows words of the command line escaped: names of files may come from anywhere."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(escaped(message))
+
+
 def _parser() -> argparse.ArgumentParser:
     command = invoked_as().replace("%", "%%")  # argparse formats its texts
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="nmfcore",
         description="Non-negative matrix factorisation of ratings: fit, predict, recommend.",
         epilog=f"Start with `{command} demo`. `{command} COMMAND --help` has the options of a command.",
@@ -169,6 +178,12 @@ def _add_recommend(parser: argparse.ArgumentParser) -> None:
     who.add_argument("--user", metavar="ID", help="a user id, as in the file of ratings")
     who.add_argument("--all", action="store_true", help="every user, into a file")
     add("--out", metavar="FILE", help="where to write them with --all, at once or not at all; - for the screen")
+    add(
+        "--raw",
+        action="store_true",
+        help="write ids and titles with --all as they are, also those that a spreadsheet would take for formulas; "
+        "without it, texts that begin with = + - @ begin with a ' before it",
+    )
     add("-n", type=int, metavar="N", help="how many items (default: 10; without --user and --all: 5)")
     _add_titles(parser)
 

@@ -5,8 +5,7 @@ opens it too, and a member ``meta`` (bytes of UTF-8 JSON) that says ``"format": 
 the format and whatever the caller adds. Members are stored, not deflated: factors are nearly incompressible,
 and deflating them costs more time than the disk saves. Files deflated by other tools are read as well.
 
-Writing is atomic. The new file grows under a temporary name in the same folder and replaces the old one in a
-single step, so a crash leaves either the old model or the new one, never half of one.
+Writing is atomic (:mod:`nmfcore.files`): a crash leaves either the old model or the new one, never half of one.
 
 Reading trusts nothing. A model file may come from a mail or a download; therefore nothing is unpickled,
 nothing is extracted to disk, only the expected members are looked at, and what a member claims to be is
@@ -16,24 +15,23 @@ checked against the bytes that are really there before memory is asked for.
 from __future__ import annotations
 
 import errno
-import io
 import json
-import math
 import os
-import re
-import secrets
 import struct
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
+from reprlib import repr as shortly
 from typing import IO, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FORMAT", "JSON", "VERSION", "Member", "check_target", "read", "replacing", "write"]
+from nmfcore import files, memory, npy, zip_writer
+from nmfcore.npy import MAX_HEADER, Member, Refusal, damaged, dtype_problem, foreign
+
+__all__ = ["FORMAT", "JSON", "VERSION", "Member", "read", "write"]
 
 FORMAT = "nmfcore"
 VERSION = 2  # 2: texts of ids are bytes and offsets; 1 is still read
@@ -41,45 +39,9 @@ LOADERS = {"factorization": "nmfcore.load", "recommender": "nmfcore.Recommender.
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 
-_KINDS = "biufSU"  # booleans, integers, floats, byte strings, text
-_MAX_NUMBER = 8  # bytes; longdouble and complex have no place in a model, and longdouble differs by machine
-_MAX_STRING = 1 << 16  # bytes of one string: 16 384 characters of text
 _MAX_META = 1 << 24  # bytes of JSON
-_MAX_HEADER = 1 << 10  # bytes; NumPy writes 118 for an ordinary array
 _MAX_RATIO = 1032  # deflate cannot expand further: a longer claim is a lie
-_CHUNK = 1 << 20
-
-# The header as NumPy has always written it. Anything else is refused before NumPy's parser sees it, which
-# evaluates a Python literal and may warn or run out of stack on what it does not like.
-_HEADER = re.compile(
-    rb"\{'descr': '[<>|=]?[biufcSUVO]\d{0,12}', 'fortran_order': (?:True|False), "
-    rb"'shape': \((?:\d{1,19},|\d{1,19}(?:, \d{1,19})+,?)?\), \} *\n"
-)
-
-
-@dataclass(frozen=True)
-class Member:
-    """What a model file may hold under one name.
-
-    Parameters
-    ----------
-    ndim : int
-        Number of dimensions.
-    kinds : str
-        Permitted NumPy kinds, any of ``b i u f S U``; ``"f"`` is floating point, ``"iu"`` any integer.
-    required : bool, default True
-        Whether a file without this member is refused.
-
-    Examples
-    --------
-    >>> Member(2, "f")
-    Member(ndim=2, kinds='f', required=True)
-    """
-
-    ndim: int
-    kinds: str
-    required: bool = True
-
+_ON_DISK = "give the name of a model file on the disk"
 
 # What zipfile, zlib and NumPy raise on bytes that make no sense (RecursionError is a RuntimeError).
 _DAMAGE = (
@@ -93,10 +55,6 @@ _DAMAGE = (
     RuntimeError,
     ValueError,
 )
-
-
-class _Refusal(Exception):
-    """What is wrong with the content and what to do; the path is put in front of it at the outer edge."""
 
 
 # ---------------------------------------------------------------------------------------------- writing
@@ -134,18 +92,16 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]], meta
     """
     members = {name: _writable(name, array) for name, array in arrays.items()}
     text = _encode(meta)
-    with replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for name, array in {"meta": np.frombuffer(text, np.uint8), **members}.items():
-            # A ZipInfo of its own has a fixed date: the same model gives the same bytes.
-            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as stream:
-                np.lib.format.write_array(stream, array, version=(1, 0), allow_pickle=False)
+    contents = {"meta": np.frombuffer(text, np.uint8), **members}
+    pieces = {f"{name}.npy": partial(npy.pieces, array) for name, array in contents.items()}
+    files.replace(path, lambda file: zip_writer.write(file, pieces))
 
 
 def _writable(name: str, array: NDArray[Any]) -> NDArray[Any]:
     if not name.isidentifier() or name == "meta":
         raise ValueError(f"the array name {name!r} cannot be saved: use an identifier other than 'meta'")
     array = np.asarray(array)
-    if problem := _dtype_problem(array.dtype):
+    if problem := dtype_problem(array.dtype):
         raise ValueError(f"the array {name!r} cannot be saved: {problem}; convert it first")
     return array
 
@@ -179,41 +135,6 @@ def _plain(value: object, where: str) -> Any:
     raise ValueError(f"{where} is a {kind}, which JSON has no word for: convert it or save it as an array")
 
 
-def check_target(path: str | os.PathLike[str]) -> str:
-    """Where a file of this name goes, links followed; OSError if it can be seen that none will.
-
-    Never is anything replaced that is not a file, such as a folder, or /dev/null.
-    """
-    target = os.path.realpath(path)
-    if os.path.exists(target) and not os.path.isfile(target):
-        raise OSError(errno.EISDIR, "Not a regular file: give the name of one to write", os.fspath(path))
-    if not os.path.isdir(os.path.dirname(target)):
-        raise FileNotFoundError(errno.ENOENT, "No such folder to write it to: make it first", os.fspath(path))
-    return target
-
-
-@contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """Open a temporary file that takes the place of `path` once it is complete and on the disk."""
-    target = check_target(path)
-    temporary = os.path.join(os.path.dirname(target), f".nmfcore-{secrets.token_hex(8)}.tmp")
-    try:
-        file = open(temporary, "xb")  # noqa: SIM115  (closed below)
-    except OSError as error:
-        error.filename = os.fspath(path)  # the name that the caller knows
-        raise
-    try:
-        with file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:  # an interrupt must not leave the temporary behind either
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
-
-
 # ---------------------------------------------------------------------------------------------- reading
 
 
@@ -245,7 +166,9 @@ def read(
         If the content is not a readable model: not an nmfcore file, damaged, of a newer version, too large.
         The message begins with the path.
     OSError
-        If the file is missing, a folder, or not readable.
+        If the file is missing, not readable, or no regular file but a directory, a pipe or a device.
+    MemoryError
+        If the arrays do not fit the machine's memory.
 
     Examples
     --------
@@ -257,10 +180,10 @@ def read(
     Traceback (most recent call last):
     ValueError: ...notes.npz: not an nmfcore model: this is no .npz file. Check the path.
     """
-    with open(path, "rb") as file:
+    with files.open_regular(path, _ON_DISK) as file:
         try:
             return _read(file, expected, max_bytes)
-        except _Refusal as refusal:
+        except Refusal as refusal:
             raise ValueError(f"{os.fspath(path)}: {refusal}") from None
         except _DAMAGE as error:
             raise ValueError(f"{os.fspath(path)}: {_unreadable(str(error))}") from error
@@ -276,19 +199,11 @@ def _unreadable(what: str) -> str:
     return f"not an nmfcore model, or a damaged one: {what}. Check the path; copy or save the file again."
 
 
-def _damaged(what: str) -> str:
-    return f"damaged nmfcore model: {what}. Copy or save the file again."
-
-
-def _foreign(what: str) -> str:
-    return f"not an nmfcore model: {what}. Check the path."
-
-
 def _read(
     file: IO[bytes], expected: Mapping[str, Member], max_bytes: int
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     if file.read(4) != b"PK\x03\x04":
-        raise _Refusal(_foreign("this is no .npz file"))
+        raise Refusal(foreign("this is no .npz file"))
     length = file.seek(0, os.SEEK_END)
     with zipfile.ZipFile(file) as archive:
         infos = _index(archive)
@@ -299,10 +214,11 @@ def _read(
             _check_entry(info, length)
         total = sum(info.file_size for info in infos.values())
         if total > max_bytes:
-            raise _Refusal(
+            raise Refusal(
                 f"too large: its arrays take {total} bytes, max_bytes is {max_bytes}. "
                 f"If you trust the file, pass max_bytes={total}."
             )
+        memory.check({"its arrays": total}, os.fspath(file.name), "load it on a larger machine")
         arrays = {
             name: _read_member(archive, infos[f"{name}.npy"], member)
             for name, member in expected.items()
@@ -315,19 +231,19 @@ def _index(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     infos: dict[str, zipfile.ZipInfo] = {}
     for info in archive.infolist():
         if info.filename in infos:
-            raise _Refusal(_damaged(f"it holds {info.filename!r} twice"))
+            raise Refusal(damaged(f"it holds {info.filename!r} twice"))
         infos[info.filename] = info
     if "meta.npy" not in infos:
-        raise _Refusal(_foreign("this .npz file has no member 'meta'"))
+        raise Refusal(foreign("this .npz file has no member 'meta'"))
     return infos
 
 
 def _check_names(found: Collection[str], expected: Mapping[str, Member], kind: str) -> None:
     misfit = _misfit(found, expected)
     if misfit and kind in LOADERS:
-        raise _Refusal(f"it says that it is a {kind}: {LOADERS[kind]} reads those. ({misfit[0].upper()}{misfit[1:]}.)")
+        raise Refusal(f"it says that it is a {kind}: {LOADERS[kind]} reads those. ({misfit[0].upper()}{misfit[1:]}.)")
     if misfit:
-        raise _Refusal(_foreign(misfit))
+        raise Refusal(foreign(misfit))
 
 
 def _misfit(found: Collection[str], expected: Mapping[str, Member]) -> str | None:
@@ -343,22 +259,23 @@ def _misfit(found: Collection[str], expected: Mapping[str, Member]) -> str | Non
 
 
 def _read_meta(archive: zipfile.ZipFile, info: zipfile.ZipInfo, length: int) -> dict[str, Any]:
-    if info.file_size > _MAX_META + _MAX_HEADER:
-        raise _Refusal(_foreign(f"its member 'meta' takes {info.file_size} bytes"))
+    if info.file_size > _MAX_META + MAX_HEADER:
+        raise Refusal(foreign(f"its member 'meta' takes {info.file_size} bytes"))
     _check_entry(info, length)
     text = _read_member(archive, info, Member(1, "u")).tobytes()
     try:
         meta = json.loads(text.decode())
     except (ValueError, RecursionError) as error:
-        raise _Refusal(_damaged(f"its member 'meta' is not JSON ({error})")) from None
+        raise Refusal(damaged(f"its member 'meta' is not JSON ({error})")) from None
     if not isinstance(meta, dict) or meta.pop("format", None) != FORMAT:
-        raise _Refusal(_foreign(f"its member 'meta' does not say format {FORMAT!r}"))
+        raise Refusal(foreign(f"its member 'meta' does not say format {FORMAT!r}"))
     version = meta.pop("version", None)
     if type(version) is not int or version < 1:
-        raise _Refusal(_damaged(f"its format version is {version!r}"))
+        raise Refusal(damaged(f"its format version is {shortly(version)}"))
     if version > VERSION:
-        raise _Refusal(
-            f"written by a newer nmfcore: format version {version}, this one reads up to {VERSION}. Upgrade nmfcore."
+        raise Refusal(
+            f"written by a newer nmfcore: format version {shortly(version)}, this one reads up to {VERSION}. "
+            "Upgrade nmfcore."
         )
     return meta
 
@@ -366,82 +283,18 @@ def _read_meta(archive: zipfile.ZipFile, info: zipfile.ZipInfo, length: int) -> 
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, member: Member) -> NDArray[Any]:
     try:
         with archive.open(info) as stream:
-            return _read_array(stream, info, member)
+            return npy.read(stream, info, member)
     except _DAMAGE as error:
-        raise _Refusal(_damaged(f"{info.filename}: {error}")) from error
-
-
-def _read_array(stream: IO[bytes], info: zipfile.ZipInfo, member: Member) -> NDArray[Any]:
-    """Read one array whose every claim is checked before memory is asked for."""
-    dtype, fortran_order, shape, start = _read_header(stream, info)
-    if problem := _dtype_problem(dtype):
-        raise _Refusal(_foreign(f"{info.filename}: {problem}"))
-    if len(shape) != member.ndim or dtype.kind not in member.kinds:
-        found = f"a {len(shape)}-dimensional array of {dtype}"
-        wanted = f"a {member.ndim}-dimensional one of kind {' or '.join(member.kinds)}"
-        raise _Refusal(_foreign(f"{info.filename} is {found}, not {wanted}"))
-    claimed, present = math.prod(shape) * dtype.itemsize, info.file_size - start
-    if claimed != present:
-        claim = f"claims shape {shape} of {dtype}, {claimed} bytes, but holds {present}"
-        raise _Refusal(_damaged(f"{info.filename} {claim}"))
-    array = _read_values(stream, info, dtype, math.prod(shape))
-    array = array.astype(dtype.newbyteorder("="), copy=False)
-    return array.reshape(shape, order="F" if fortran_order else "C")
+        raise Refusal(damaged(f"{info.filename}: {error}")) from error
 
 
 def _check_entry(info: zipfile.ZipInfo, length: int) -> None:
     """Refuse what zipfile cannot or should not open, and sizes that the file cannot contain."""
     if info.flag_bits & 0x1:
-        raise _Refusal(_foreign(f"{info.filename} is encrypted"))
+        raise Refusal(foreign(f"{info.filename} is encrypted"))
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise _Refusal(_foreign(f"{info.filename} uses compression method {info.compress_type}"))
+        raise Refusal(foreign(f"{info.filename} uses compression method {info.compress_type}"))
     stored = info.compress_type == zipfile.ZIP_STORED
     most = info.compress_size * (1 if stored else _MAX_RATIO)
     if info.compress_size > length or info.file_size > most or (stored and info.file_size != most):
-        raise _Refusal(_damaged(f"{info.filename} claims {info.file_size} bytes, more or fewer than it can hold"))
-
-
-def _read_header(stream: IO[bytes], info: zipfile.ZipInfo) -> tuple[np.dtype[Any], bool, tuple[int, ...], int]:
-    start = stream.read(10)
-    if len(start) < 10 or not start.startswith(np.lib.format.MAGIC_PREFIX):
-        raise _Refusal(_foreign(f"{info.filename} is not a NumPy array"))
-    # Versions 2 and 3 exist for structured dtypes, which no model has; their headers may claim 4 GiB.
-    if np.lib.format.read_magic(io.BytesIO(start)) != (1, 0):
-        raise _Refusal(_foreign(f"{info.filename} is of .npy version {start[6]}.{start[7]}, not 1.0"))
-    size = int.from_bytes(start[8:], "little")
-    header = stream.read(min(size, _MAX_HEADER))
-    if len(header) != size or not _HEADER.fullmatch(header):
-        raise _Refusal(_foreign(f"{info.filename} has a header that is not a plain array's: {header[:80]!r}"))
-    parsed = np.lib.format.read_array_header_1_0(io.BytesIO(start[8:] + header))
-    shape, fortran_order, dtype = parsed
-    return dtype, fortran_order, shape, len(start) + size
-
-
-def _dtype_problem(dtype: np.dtype[Any]) -> str | None:
-    """Say why `dtype` has no place in a model file, if so."""
-    if dtype.hasobject:
-        return "it holds Python objects, which are never pickled"
-    if dtype.kind not in _KINDS or dtype.names is not None or dtype.subdtype is not None:
-        return f"its dtype is {dtype}, not plain numbers or strings"
-    most = _MAX_STRING if dtype.kind in "SU" else _MAX_NUMBER
-    if not 0 < dtype.itemsize <= most:
-        return f"one item of its dtype {dtype} takes {dtype.itemsize} bytes, not 1 to {most}"
-    return None
-
-
-def _read_values(stream: IO[bytes], info: zipfile.ZipInfo, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
-    array = np.empty(count, dtype)
-    raw = array.view(np.uint8)
-    for start in range(0, raw.size, _CHUNK):
-        chunk = stream.read(min(_CHUNK, raw.size - start))
-        if len(chunk) < min(_CHUNK, raw.size - start):
-            raise _Refusal(_damaged(f"{info.filename} ends early"))
-        raw[start : start + len(chunk)] = np.frombuffer(chunk, np.uint8)
-    if stream.read(1):  # reading past the end also makes zipfile compare the checksum
-        raise _Refusal(_damaged(f"{info.filename} is longer than it claims"))
-    # Bits that are no value of the type give a bool that is neither, or text that raises when looked at.
-    top = {"b": 1, "U": 0x10FFFF}.get(dtype.kind)
-    units = array.view(dtype.str[0] + "u4") if dtype.kind == "U" else raw
-    if top is not None and units.size and units.max() > top:
-        raise _Refusal(_damaged(f"{info.filename} holds bits that are no value of {dtype}"))
-    return array
+        raise Refusal(damaged(f"{info.filename} claims {info.file_size} bytes, more or fewer than it can hold"))

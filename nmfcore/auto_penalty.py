@@ -52,9 +52,9 @@ from typing import Any
 
 import numpy as np
 
-from nmfcore import missing, validation
+from nmfcore import memory, missing, validation
 from nmfcore._types import Array
-from nmfcore.front_door import factorize
+from nmfcore.front_door import check_memory, factorize
 from nmfcore.holdout.entries import Entries, make_entries
 from nmfcore.holdout.measure import AT_ONCE
 from nmfcore.holdout.reading import kept_entries, read
@@ -81,6 +81,7 @@ SAME = 1e-3  # of the objective: fits that differ by less end in the same minimu
 WORSE = 1.1  # times as wrong as the means of columns is worth a warning
 GONE = 1e-3  # of the largest component: smaller ones begin again, with
 SEED = 0.1  # times the numbers of a random start
+EACH = 64  # bytes that are taken at least for each entry
 
 
 def fit(X: object, rank: int, asked: dict[str, Any]) -> Factorization:
@@ -99,7 +100,8 @@ def fit(X: object, rank: int, asked: dict[str, Any]) -> Factorization:
         which = {name: asked[name] for name in ("missing_values", "mask", "weights")}
         with _Quiet():  # the front door judges the arguments, and what it says of X is said of the X that came
             judged = {"W": None, "H": None, "init": "random", "max_iter": 0, "random_state": 0, "progress": False}
-            factorize(X, 1, **asked | judged | {"l2": 0.0, "callback": None})
+            one = factorize(X, 1, **asked | judged | {"l2": 0.0, "callback": None})
+        check_memory(validation.whole(rank, "rank", 1), (len(one.W), one.H.shape[1]), one.W.dtype, 2.0)
         problem = _Problem.of(X, which, asked)
         asked = asked | {"random_state": validation.generator(asked["random_state"])}
         l2, start, init = 0.0, dict[str, Any](), None
@@ -133,6 +135,12 @@ def _check(asked: dict[str, Any]) -> None:
         raise ValueError(f"l2={asked['l2']!r} must be a number, a pair of numbers for (W, H), or 'auto'.")
     if beta != 2.0:
         raise ValueError(f"l2='auto' is for the Frobenius loss, not loss={loss!r}: pass l2 as a number.")
+
+
+def _check_room(n_entries: int) -> None:
+    """Raise if the folds of so many entries do not fit the memory."""
+    parts = {f"{n_entries} entries, where they are and what is computed of each": EACH * n_entries}
+    memory.check(parts, "l2='auto'", "pass l2 as a number, or choose it by fewer rows")
 
 
 class _Quiet(warnings.catch_warnings):
@@ -174,14 +182,18 @@ class _Problem:
                 matrix, weights = kept_entries(matrix, observed, weights)
                 observed = None
                 complete = matrix.values.size == matrix.shape[0] * matrix.shape[1]
-            values, columns = matrix.values, matrix.indices
         else:
             complete = observed is None or bool(observed.all())
-            where = np.ones(matrix.shape, bool) if observed is None else observed
-            values, columns = matrix[where], np.nonzero(where)[1]
         n = matrix.shape[1]
         if complete:
             return cls(matrix, observed, weights, None, 0.0, np.ones(n), 0.0)
+        if isinstance(matrix, Compressed):
+            _check_room(matrix.values.size)
+            values, columns = matrix.values, matrix.indices
+        else:
+            assert observed is not None  # or it would be complete
+            _check_room(int(np.count_nonzero(observed)))
+            values, columns = matrix[observed], np.nonzero(observed)[1]
         k = np.zeros(n, np.int64) if one_unit else column_exponents(values, columns, n)
         unit = _root_mean_square(np.ldexp(values.astype(np.float64), -2 * k[columns]))
         sizes = np.full(n, unit)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from nmfcore import frames, validation
+from nmfcore import frames, memory, validation
 from nmfcore._types import Array
 from nmfcore.frames import Column
 
@@ -93,6 +93,7 @@ def _from_frame(X: Any, rule: Any, name: str, guided: bool) -> tuple[Any, Any]:
     if rule != "unstored" and not gaps and fills.any():
         if not guided and np.isnan(fills).all():
             _refuse_gaps(places, m, name)  # a matrix of that size may be more than the memory holds
+        _check_dense((m, n), name)
         return X, rule
     most = sum(rows.size for rows in places.values()) + len(others) * m
     if rule != "unstored" and others and most > FULL * m * n:
@@ -110,6 +111,12 @@ def _from_frame(X: Any, rule: Any, name: str, guided: bool) -> tuple[Any, Any]:
     columns = np.repeat(np.arange(n), [each.size for each in rows])
     found = Coordinates(np.concatenate(rows), columns, np.concatenate(entries), (m, n))
     return (_without_nan(found), "unstored") if gaps else (found, rule)
+
+
+def _check_dense(shape: tuple[int, ...], name: str) -> None:
+    """Raise if the matrix with all that is not stored does not fit the memory."""
+    what = f"{name} of shape {shape}, sparse with a fill value that counts,"
+    memory.check({"all its entries": 8 * math.prod(shape)}, what, "make its fill value 0, or NaN where NaN is missing")
 
 
 def _refuse_gaps(places: dict[int, Array], m: int, name: str) -> None:
@@ -136,6 +143,7 @@ def _from_array(X: Any, rule: Any) -> tuple[Any, Any]:
         return found, rule
     if _all_missing(rule, np.array([X.fill_value], np.float64)):
         return _without_nan(found), "unstored"
+    _check_dense(shape, "X, mask or weights")
     dense = np.full(shape, X.fill_value, data.dtype)
     dense[found.row, found.col] = data
     return dense, rule

@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from nmfcore import fills, losses, missing, starts, undetermined, validation
+from nmfcore import fills, losses, memory, missing, starts, undetermined, validation
 from nmfcore._types import Array
 from nmfcore.compress import compressed
 from nmfcore.data import Data, Dense
 from nmfcore.observed import Observed
 from nmfcore.offsets import WithOffsets, observed_in_full
-from nmfcore.parallel import Team, default_threads, physical_memory
+from nmfcore.parallel import Team, default_threads
 from nmfcore.result import Factorization, History
 from nmfcore.scale import Scale
 from nmfcore.single import begun_in_single, pays, possible
@@ -38,6 +38,11 @@ TOL = 1e-3
 MAX_ITER = 10_000
 
 SPARSE = 0.1  # of all entries: an X with fewer that are not 0, however it is stored, is begun gently
+
+# What a fit takes at least, as measured: copies of its factors, under the Frobenius loss and others, and bytes of the
+# index of an entry.
+COPIES, COPIES_OF_OTHERS, INDEX = 6, 4, 4
+ROWS_MADE = 2  # copies of what transform returns
 
 # Kullback-Leibler: a Newton model takes rank² flop an entry, a multiplicative update 4 rank.
 MOST_NEWTON = 32
@@ -180,7 +185,8 @@ def factorize(
     FloatingPointError
         If the objective overflows, as it may from starting factors or penalties far beyond the size of the data.
     MemoryError
-        If factors of this rank do not fit the machine's memory.
+        If X, its transpose or factors of this rank do not fit the memory that the process may have; with the bytes that
+        each takes, before they are taken.
     ImportError
         If ``progress`` needs tqdm and it is not installed.
     KeyboardInterrupt
@@ -271,7 +277,7 @@ def factorize(
         read = missing.read(X, missing_values, mask, weights, number, degree=beta, row_by_row=own)
         data, scale = read.data, read.scale
         _check_zeros(read, loss, beta)
-        _check_rank(rank, data, init, W, H)
+        _check_rank(rank, data, beta, init, W, H)
         if offsets:
             _check_size_for_offsets(scale, data)
             one = float(np.ldexp(1.0, -scale.shift))
@@ -361,6 +367,9 @@ def transform(f: Factorization, X: object, mask: object, weights: object, n_thre
     if scaled.data.shape[1] != f.H.shape[1]:
         raise ValueError(f"X has {scaled.data.shape[1]} features, but the factorization expects {f.H.shape[1]}.")
     _check_zeros(scaled, loss, beta)
+    rows = scaled.data.shape[0]
+    parts = {f"{ROWS_MADE} copies of W ({rows} x {f.rank})": ROWS_MADE * rows * f.rank * float64.itemsize}
+    memory.check(parts, f"transform of {rows} rows", "transform fewer at a time")
     validation.check_values(f.H, "H")
     features = H[:-2] if f.settings.get("offsets") else H  # ones and offsets have another unit
     largest = float(features.max()) if features.size else 0.0
@@ -475,22 +484,36 @@ def _threads(n_threads: object) -> int:
     return min(validation.whole(n_threads, "n_threads", 1), 4 * (os.cpu_count() or 1))
 
 
-def _check_rank(rank: int, data: Data, init: str, W: object, H: object) -> None:
+def _check_rank(rank: int, data: Data, beta: float, init: str, W: object, H: object) -> None:
     m, n = data.shape
     if init in starts.SINGULAR and rank > min(m, n) and (W is None or H is None):
         raise ValueError(
             f"init={init!r} needs rank <= min(m, n) = {min(m, n)}, and rank={rank}. Use init='random' for more."
         )
-    needed = (m + n) * rank * data.dtype.itemsize + rank**2 * 8
-    if needed > physical_memory():
-        raise MemoryError(
-            f"rank={rank} needs {needed / 2**30:.3g} GiB for each copy of W, H and a Gram matrix, more than there is; "
-            "choose a smaller rank."
-        )
+    if data.values.ndim == 2:
+        stored = {"the entries of X": data.values.nbytes}
+    else:
+        entries = 2 * data.values.size * (data.dtype.itemsize + INDEX)
+        pointers = f"the row pointers of X ({m} x {n}) and its transpose"
+        stored = {"the entries of both": entries, pointers: 8 * (m + 2 * n)}
+    check_memory(rank, (m, n), data.dtype, beta, stored)
+
+
+def check_memory(
+    rank: int, shape: tuple[int, int], dtype: np.dtype[Any], beta: float, stored: dict[str, int] | None = None
+) -> None:
+    """Raise if a fit of this rank does not fit the memory; ``stored`` is what X takes, where that is known."""
+    (m, n), copies = shape, COPIES if beta == 2.0 else COPIES_OF_OTHERS
+    factors = f"{copies} copies of W ({m} x {rank}) and H ({rank} x {n})"
+    parts = {factors: copies * (m + n) * rank * dtype.itemsize, "a Gram matrix": 8 * rank**2}
+    remedy = "choose a smaller rank, or pass fewer rows and columns"
+    memory.check(parts | (stored or {}), f"rank={rank}", remedy)
 
 
 def _with_offsets(data: Data, heights: tuple[float, float]) -> WithOffsets:
     if isinstance(data, Dense):
+        taken = 2 * data.values.size * (data.dtype.itemsize + INDEX)
+        memory.check({"its entries one by one and the transpose": taken}, "offsets=True", "leave offsets out")
         data = observed_in_full(data)
     if not isinstance(data, Observed):
         raise ValueError(

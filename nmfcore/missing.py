@@ -7,18 +7,21 @@ never looked at.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from nmfcore import fills, validation
+from nmfcore import fills, memory, validation
 from nmfcore._types import Array
 from nmfcore.data import Data, Dense, Sparse
 from nmfcore.observed import Observed
 from nmfcore.punctured import Punctured, nearly_complete
 from nmfcore.scale import Scale
 from nmfcore.validation import Compressed
+
+SMALLER = "pass fewer rows or columns"
 
 # X is worked on as it is while its largest entry lies within these powers of two of 1: no square or sum comes near
 # overflow, and no copy is made.
@@ -154,10 +157,14 @@ def _read_dense(
     unit = weight is None or bool(np.all((weight == 1) | (weight == 0)))
     if observed is None or (unit and observed.all()):
         return _checked(Dense(array), name)
-    if unit and may_puncture and nearly_complete(int(observed.sum()), array.shape):
+    count = int(np.count_nonzero(observed))
+    if unit and may_puncture and nearly_complete(count, array.shape):
+        memory.check({"a copy of X": array.nbytes}, _given(array.shape, name), SMALLER)
         array = np.where(observed, array, array.dtype.type(0))
         validation.check_values(array, name, remedy=validation.NAN_REMEDY)
         return Punctured.of(array, observed)
+    one_by_one = count * (2 * 8 + array.dtype.itemsize * (1 if weight is None else 2))
+    memory.check({f"{count} observed entries and where they are": one_by_one}, _given(array.shape, name), SMALLER)
     rows, columns = np.nonzero(observed)
     indptr = np.concatenate(([0], np.cumsum(observed.sum(axis=1)))).astype(np.int64)
     values = array[rows, columns]
@@ -166,6 +173,10 @@ def _read_dense(
     kept, weight_shift = _moderate_weights(chosen, array.dtype)
     shape = (array.shape[0], array.shape[1])
     return Observed(indptr, columns.astype(np.int32), values, kept, shape, weight_shift)
+
+
+def _given(shape: tuple[int, ...], name: str) -> str:
+    return f"{name} of shape {tuple(map(int, shape))}"
 
 
 def _checked(data: Dense | Sparse, name: str, where: Any = None) -> Data:
@@ -213,6 +224,8 @@ def weights_array(weights: Any, shape: tuple[int, ...]) -> Array:
 
 
 def _filled_up(guide: Compressed, dtype: type) -> Array:
+    size = math.prod(guide.shape) * np.dtype(dtype).itemsize
+    memory.check({"it as a dense matrix": size}, _given(guide.shape, "a sparse mask, or sparse weights,"), SMALLER)
     array: Array = np.zeros(guide.shape, dtype)
     array[guide.rows, guide.indices] = guide.values
     return array
@@ -278,6 +291,9 @@ def _filled(X: Compressed, mask: object, weights: object) -> Compressed:
         if validation.is_sparse(guide):
             there = _guide(guide, X.shape, name)
             return there._replace(values=_at(X, there).astype(X.values.dtype))
+    taken = {"all its zeros": math.prod(X.shape) * (X.values.itemsize + 1)}
+    remedy = "pass a sparse mask or sparse weights, or missing_values='unstored'"
+    memory.check(taken, _given(X.shape, "a sparse X of which zeros are observed,"), remedy)
     pattern = np.ones(X.shape, bool)
     if mask is not None:
         pattern &= mask_array(mask, X.shape)
@@ -332,6 +348,8 @@ def moderate(data: Data, degree: float, dtype: np.dtype[Any] | None = None) -> S
     shift = moderate_shift(data.summary.largest, degree, dtype or data.dtype)
     if shift == 0:
         return Scaled(data, Scale(0, data.weight_shift, degree))
+    copy = {"a copy of it at another scale": data.values.nbytes}
+    memory.check(copy, f"X of shape {data.shape}", "multiply X by a number, so that its largest entry is near 1")
     lost = not np.ldexp(data.dtype.type(data.summary.smallest), -2 * shift) > 0
     scale = Scale(shift, data.weight_shift, degree)
     return Scaled(data.with_values(np.ldexp(data.values, -2 * shift)), scale, lost)

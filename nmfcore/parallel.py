@@ -42,14 +42,6 @@ def default_threads() -> int:
         return os.cpu_count() or 1
 
 
-def physical_memory() -> int:
-    """Bytes of memory of this machine; where that cannot be known, more than any has."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):  # not on Windows
-        return 2**46
-
-
 class Team:
     """Threads that share out slabs; the calling thread takes its part of them.
 

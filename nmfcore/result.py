@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import os
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from reprlib import repr as shortly
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from nmfcore import archive
+from nmfcore import archive, memory, model_checks
 from nmfcore._types import Array
+from nmfcore.escapes import escaped
 from nmfcore.stopping import Status
 
 MEMBERS = {
@@ -111,9 +111,9 @@ class Factorization:
 
     def __repr__(self) -> str:
         (m, r), n = self.W.shape, self.H.shape[1]
-        start = self.history.objective[0]
+        start, solver = self.history.objective[0], escaped(self.settings["solver"])
         return (
-            f"Factorization: X ({m} x {n}) ≈ W ({m} x {r}) H ({r} x {n}), {self.W.dtype}, {self.settings['solver']}\n"
+            f"Factorization: X ({m} x {n}) ≈ W ({m} x {r}) H ({r} x {n}), {self.W.dtype}, {solver}\n"
             f"  objective {self.objective:.6g} (from {start:.6g}), KKT residual {self.kkt:.2g}, "
             f"{self.n_iter} iteration{'' if self.n_iter == 1 else 's'} in {self.seconds:.3g} s\n"
             f"  {self.status.name}: {self.status.value}"
@@ -122,6 +122,11 @@ class Factorization:
     def reconstruct(self) -> Array:
         """``W H``, shape (m, n): all of it, so mind the memory; :meth:`predict` computes single entries.
 
+        Raises
+        ------
+        MemoryError
+            If it does not fit the machine's memory.
+
         Examples
         --------
         >>> import nmfcore
@@ -129,6 +134,8 @@ class Factorization:
         array([[1., 2.],
                [2., 4.]])
         """
+        m, n = self.W.shape[0], self.H.shape[1]
+        memory.check({f"{m} x {n} predictions": m * n * self.W.itemsize}, "W H", "predict some entries at a time")
         return self.W @ self.H
 
     def predict(self, rows: ArrayLike, cols: ArrayLike) -> Array:
@@ -150,6 +157,8 @@ class Factorization:
             If they are not whole numbers.
         IndexError
             If one is out of range.
+        MemoryError
+            If the rows of W and columns of H for all of them do not fit the machine's memory.
 
         Examples
         --------
@@ -160,6 +169,8 @@ class Factorization:
         """
         m, n = self.W.shape[0], self.H.shape[1]
         i, j = np.broadcast_arrays(_positions(rows, m, "rows"), _positions(cols, n, "cols"))
+        parts = {"their rows of W and columns of H": 2 * i.size * self.rank * self.W.itemsize}
+        memory.check(parts, f"{i.size} predictions", "predict fewer at a time")
         return np.asarray(np.einsum("...t,...t->...", self.W[i], self.H.T[j]))
 
     def transform(
@@ -187,6 +198,8 @@ class Factorization:
         ------
         ValueError
             If X does not have ``n`` columns, an entry is not finite and non-negative, or the dtype does not hold W.
+        MemoryError
+            If X as it is stored, or W, does not fit the memory.
 
         Examples
         --------
@@ -205,7 +218,14 @@ class Factorization:
         Parameters
         ----------
         path : path
-            Used as given.
+            Used as given. The permissions of an older file are kept.
+
+        Raises
+        ------
+        ValueError
+            If this is not what a fit leaves, so that :func:`nmfcore.load` would refuse it; an older file is left alone.
+        OSError
+            If the file cannot be written; an older file is intact.
         """
         arrays, meta = pack(self)
         archive.write(path, arrays, {"kind": "factorization", **meta})
@@ -227,7 +247,9 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = 8 * 2**30) -> Factori
     ValueError
         If it is no model, is damaged, or was written by a newer nmfcore.
     OSError
-        If it cannot be read.
+        If it cannot be read, or is no regular file.
+    MemoryError
+        If its arrays do not fit the machine's memory.
 
     Examples
     --------
@@ -240,110 +262,39 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = 8 * 2**30) -> Factori
     """
     arrays, meta = archive.read(path, MEMBERS, max_bytes=max_bytes)
     if meta.get("kind") != "factorization":
-        raise ValueError(f"{os.fspath(path)}: not a factorization but {meta.get('kind')!r}.")
+        raise ValueError(f"{os.fspath(path)}: not a factorization but {shortly(meta.get('kind'))}.")
     return unpack(path, arrays, meta)
 
 
 def pack(f: Factorization) -> tuple[dict[str, Array], dict[str, Any]]:
-    """The arrays and the settings that a model file holds of a factorization."""
+    """The arrays and the settings that a model file holds of a factorization; ValueError if none would be read."""
     h = f.history
     arrays = {"W": f.W, "H": f.H, "iteration": h.iteration, "objective": h.objective}
     arrays |= {"kkt": h.kkt, "seconds": h.seconds}
     settings = {k: list(v) if isinstance(v, tuple) else v for k, v in f.settings.items()}
-    return arrays, {"status": f.status.name, "converged": f.converged, "settings": settings}
+    meta = {"status": f.status.name, "converged": f.converged, "settings": settings}
+    if problem := model_checks.fault(arrays, meta):
+        raise ValueError(f"not saved, as no such model would be loaded: {problem}.")
+    return arrays, meta
 
 
 def unpack(path: str | os.PathLike[str], arrays: dict[str, Array], meta: dict[str, Any]) -> Factorization:
     """The factorization in a model file, its meaning checked: shapes that fit, finite and non-negative factors."""
-    W, H = arrays["W"], np.ascontiguousarray(arrays["H"])
-    history = History(*(arrays[key] for key in ("iteration", "objective", "kkt", "seconds")))
-    n_iterates = len(history)
-    settings = meta.get("settings")
-    problem = None
-    if W.shape[1] != H.shape[0] or W.shape[1] == 0:
-        problem = f"W is {W.shape} and H is {H.shape}"
-    elif W.dtype != H.dtype or W.dtype.itemsize < 4:
-        problem = f"W is {W.dtype} and H is {H.dtype}"
-    elif not all(_sound(A) for A in (W, H)):
-        problem = "a factor has a negative or non-finite entry"
-    elif n_iterates == 0 or any(len(a) != n_iterates for a in (history.objective, history.kkt, history.seconds)):
-        problem = "the history has columns of different lengths"
-    elif str(meta.get("status")) not in Status.__members__:
-        problem = f"its status is {meta.get('status')!r}"
-    elif not isinstance(settings, dict):
-        problem = f"its settings are {settings!r}"
-    else:
-        problem = _fault(settings, H.shape[1])
-    if problem or not isinstance(settings, dict):
+    if problem := model_checks.fault(arrays, meta):
         raise ValueError(f"{os.fspath(path)}: damaged nmfcore model: {problem}. Save the model again.")
-    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+    history = History(*(arrays[key] for key in ("iteration", "objective", "kkt", "seconds")))
     return Factorization(
-        W,
-        H,
+        np.ascontiguousarray(arrays["W"]),
+        np.ascontiguousarray(arrays["H"]),
         float(history.objective[-1]),
         float(history.kkt[-1]),
         int(history.iteration[-1]),
-        bool(meta.get("converged")),
-        Status[str(meta["status"])],
+        meta["converged"],
+        Status[meta["status"]],
         float(history.seconds[-1]),
         history,
-        settings,
+        {k: tuple(v) if isinstance(v, list) else v for k, v in meta["settings"].items()},
     )
-
-
-def _sound(A: Array) -> bool:
-    return A.size == 0 or (bool(np.isfinite(A).all()) and bool(A.min() >= 0))
-
-
-def _fault(settings: dict[str, Any], n: int) -> str | None:
-    """The first of these settings that cannot be that of a fit, if there is one; ``transform`` relies on them."""
-    for name, sound in _SOUND.items():
-        value = settings.get(name, _ABSENT)
-        if value is _ABSENT and name in _NEEDED:
-            return f"the setting {name} is missing"
-        if value is not _ABSENT and not sound(value):
-            return f"the setting {name} is {value!r}"
-    fours = settings.get("column_scale")  # whole numbers that an exponent of two may be twice of
-    if fours is not None and not (
-        isinstance(fours, list) and len(fours) == n and all(type(k) is int and abs(k) < 2**16 for k in fours)
-    ):
-        return f"the setting column_scale is not {n} whole numbers"
-    return None
-
-
-def _is_number(value: Any) -> bool:
-    """Whether this is a finite number of at least 0; JSON has whole numbers beyond float64."""
-    return type(value) in (int, float) and 0 <= value <= sys.float_info.max
-
-
-def _is_pair(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_is_number, value))
-
-
-def _is_loss(value: Any) -> bool:
-    """Whether this is the name of a loss, or a β."""
-    return value in _LOSSES if isinstance(value, str) else type(value) is float and math.isfinite(value)
-
-
-def _is_rule(value: Any) -> bool:
-    """Whether this says what counts as missing: nothing, 0, NaN, what is not stored."""
-    return value is None or value == "unstored" or (type(value) in (int, float) and (value == 0 or value != value))
-
-
-_LOSSES = ("frobenius", "kullback-leibler", "itakura-saito")  # those of validation, which loads numba
-_ABSENT = object()
-_NEEDED = ("solver", "loss", "missing_values", "l1", "l2")
-_SOUND: dict[str, Callable[[Any], bool]] = {
-    "solver": lambda value: isinstance(value, str),
-    "loss": _is_loss,
-    "missing_values": _is_rule,
-    "l1": _is_pair,
-    "l2": _is_pair,
-    "l2_scaling": lambda value: value in (None, "count"),
-    "offsets": lambda value: isinstance(value, bool),
-    "tol": _is_number,
-    "max_iter": lambda value: type(value) is int and value >= 0,
-}
 
 
 def _positions(index: ArrayLike, size: int, name: str) -> Array:

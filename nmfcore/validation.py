@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nmfcore import frames
+from nmfcore import frames, memory
 from nmfcore._types import Array
 from nmfcore.kernels import sparse as sparse_kernels
 
@@ -34,6 +34,9 @@ class Compressed(NamedTuple):
     @property
     def rows(self) -> Array:
         """The row of each stored entry."""
+        m, nnz = self.shape[0], self.indices.size
+        taken = {"their numbers": 8 * (2 * m + nnz)}
+        memory.check(taken, f"the rows of a sparse matrix of {m}", "leave out rows in which nothing is stored")
         return np.repeat(np.arange(self.shape[0]), np.diff(self.indptr))
 
 
@@ -215,6 +218,9 @@ def as_float(array: Array, dtype: np.dtype[Any] | None) -> Array:
     """C-contiguous, aligned, native float32 (if it is that, or asked for) or float64; a copy only if needed."""
     if dtype is None:
         dtype = np.dtype(np.float32 if array.dtype.newbyteorder("=") == np.float32 else np.float64)
+    if array.dtype != dtype or not array.flags.c_contiguous:
+        copy = {f"{array.size} numbers": array.size * dtype.itemsize}
+        memory.check(copy, f"a copy in {dtype}, row by row,", f"pass a C-contiguous array of {dtype}")
     with np.errstate(over="ignore", under="ignore"):
         return np.require(array, dtype, ["C_CONTIGUOUS", "ALIGNED"])
 
@@ -258,6 +264,9 @@ def compressed(X: Any, name: str, dtype: np.dtype[Any] | None, *, duplicates: st
         raise ValueError(f"{name} is a {len(X.shape)}-dimensional sparse array; a matrix is needed.")
     m, n = (int(size) for size in X.shape)
     kind = getattr(X, "format", None)
+    made = {"csr": m, "csc": n + 2 * m}.get(str(kind), 2 * m)  # those of the caller are copied, and others made of them
+    what, remedy = f"{name} of shape ({m}, {n})", "leave out rows and columns in which nothing is stored"
+    memory.check({"row pointers": 8 * made}, what, remedy)
     if kind == "csc":
         _check_structure(X, n, m, name)
         indptr, indices, values = _own(X, dtype, name)

@@ -13,6 +13,10 @@ hypothesis.settings.register_profile("nmfcore", deadline=None, derandomize=True,
 hypothesis.settings.load_profile("nmfcore")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "fuzz: draws its cases, of which there are more with NMFCORE_FUZZ=long")
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder of real data sets: ``NMFCORE_DATA``, else ``../shared/data`` beside the project."""

@@ -232,7 +232,7 @@ def test_a_crash_within_an_array_leaves_the_old_file(path, monkeypatch):
 
     write(path, ARRAYS, {})
     before = path.read_bytes()
-    monkeypatch.setattr(np.lib.format, "write_array", crash)
+    monkeypatch.setattr(np.lib.format, "write_array_header_1_0", crash)
     with pytest.raises(MemoryError):
         write(path, ARRAYS, {})
     assert path.read_bytes() == before
@@ -277,7 +277,7 @@ def test_operating_system_errors_stay_what_they_are(tmp_path, monkeypatch):
     with pytest.raises(OSError, match=r"[Dd]irectory|[Dd]enied"):
         read(tmp_path, EXPECTED)
 
-    def deny(*_):
+    def deny(*_, **__):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("builtins.open", deny)  # chmod would not stop root

@@ -410,6 +410,7 @@ def test_what_is_read_right(tmp_path: Path, kind: str, how: str) -> None:
 def test_parquet(tmp_path: Path) -> None:
     frame = pd.DataFrame(THREE, columns=["user", "item", "rating"])
     frame["when"] = pd.to_datetime(["2024-02-01", "2024-02-02", "2024-02-03"])
+    frame["note"] = ["soon", "later", "never"]
     frame.to_parquet(tmp_path / "r.parquet")
     assert table(Ratings.from_file(tmp_path / "r.parquet")) == THREE
     named = Ratings.from_file(tmp_path / "r.parquet", columns=("user", "item", "rating"))
@@ -418,8 +419,8 @@ def test_parquet(tmp_path: Path) -> None:
     assert timed.times.tolist() == [int(day.timestamp()) for day in frame.when]
     marked = Ratings.from_file(tmp_path / "r.parquet", not_rated=[1])
     assert table(marked) == THREE[:2]
-    with pytest.raises(ValueError, match=r"row 1: the time 'ann' is neither a whole number nor a date"):
-        Ratings.from_file(tmp_path / "r.parquet", time="user")
+    with pytest.raises(ValueError, match=r"row 1: the time 'soon' is neither a whole number nor a date"):
+        Ratings.from_file(tmp_path / "r.parquet", time="note")
     with pytest.raises(ValueError, match=r"no column 'stars' \(rating=\)"):
         Ratings.from_file(tmp_path / "r.parquet", columns=("user", "item", "stars"))
     frame.loc[1, "rating"] = np.nan

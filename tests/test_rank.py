@@ -1016,7 +1016,7 @@ def test_select_rank_tells_of_fits_that_did_not_converge(ratings_file, capsys):
         (["--ranks", "4,2"], "ranks[1] = 2 follows ranks[0] = 4"),
         (["--ranks", "5-2"], "ranks is empty"),
         (["--folds", "1"], "--folds 1 must be 2 or more"),
-        (["--plot", "/absent/folder/errors.png"], "there is no such folder to draw into"),
+        (["--plot", "/absent/folder/errors.png"], "No such folder to write it to"),
         (["--l2", "-1"], "--l2 -1.0 must"),
         (["--prior", "0"], "--prior 0 leaves a user without ratings nothing to go by"),
         (["--loss", "itakura-saito", "--no-offsets"], "--prior and --no-offsets are for the loss of `fit`"),

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import nmfcore
-from nmfcore import Factorization, Status, archive, result, validation
+from nmfcore import Factorization, Status, archive, model_checks, validation
 from nmfcore.result import pack
 
 X = np.random.RandomState(0).random_sample((7, 5)) + 0.1
@@ -269,7 +269,8 @@ def test_the_setting_that_makes_no_sense_is_named(f, path):
 
 
 def test_the_losses_are_those_of_validation():
-    assert tuple(validation.LOSSES) == result._LOSSES  # written twice, so that reading a file does not load numba
+    # Written twice, so that reading a file does not load numba.
+    assert (tuple(validation.LOSSES), validation.MOST_BETA) == (model_checks.LOSSES, model_checks.MOST_BETA)
 
 
 def test_a_file_of_a_newer_version(f, path, monkeypatch):

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from nmfcore.cli.recommend import shortened, show_items, titles_of
+from nmfcore.escapes import escaped
 from nmfcore.ratings import Recommender, parse_id
 
 
@@ -22,7 +23,7 @@ def run_similar(arguments: argparse.Namespace) -> None:
     model, titles = _opened(arguments)
     wanted = parse_id(arguments.item, model.ratings_.items, "item")
     items, similarities = model.similar_items(wanted, n=arguments.n)
-    print(shortened(f"Like item {wanted}{f' {titles[wanted]}' if wanted in titles else ''}:"))
+    print(shortened(escaped(f"Like item {wanted}{f' {titles[wanted]}' if wanted in titles else ''}:")))
     if not items.size:
         print("  no item shares a feature with it")
         return

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import shlex
 import sys
 import time
 import warnings
@@ -15,11 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nmfcore import archive
+from nmfcore import files
 from nmfcore.cli import reading
 from nmfcore.cli.report import Report
 from nmfcore.cli.screen import going_on, is_watched
 from nmfcore.cli.words import count, ending, invoked_as
+from nmfcore.escapes import escaped, typed
 from nmfcore.ratings import GlobalMean, Ratings, Recommender, UserItemMeans, evaluate, mae, rmse
 from nmfcore.ratings.fitting import bar_is_possible
 from nmfcore.stopping import ConvergenceWarning
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.test = EVALUATED
     if arguments.test is not None and not 0 < arguments.test < 1:
         raise ValueError(f"--test {arguments.test:g}: the share to hold out is between 0 and 1, such as 0.1")
-    archive.check_target(arguments.out)  # now, not after the work
+    files.check_target(arguments.out)  # now, not after the work
     reading.check_apart("--out", arguments.out, arguments.ratings)
     report = Report(arguments.json)
     began = time.perf_counter()
@@ -61,8 +61,8 @@ def run(arguments: argparse.Namespace) -> None:
 def _reading(path: str) -> str:
     """What to tell who waits for a file to be read."""
     with contextlib.suppress(OSError):  # the reader says what is wrong with it
-        return f"reading {os.path.basename(path)}, {os.path.getsize(path) / 1e6:,.0f} MB"
-    return f"reading {os.path.basename(path)}"
+        return f"reading {escaped(os.path.basename(path))}, {os.path.getsize(path) / 1e6:,.0f} MB"
+    return f"reading {escaped(os.path.basename(path))}"
 
 
 def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def _describe(report: Report, path: str, ratings: Ratings, seconds: float) -> No
         "most_of_item": most_of_item,
     }
     size = f"{count(ratings.nnz, 'rating')} of {count(n, 'item')} by {count(m, 'user')}"
-    report.say(f"{path}: {size}, read in {seconds:.2f} s")
+    report.say(f"{escaped(path)}: {size}, read in {seconds:.2f} s")
     report.say(f"  {100 * ratings.density:.3g} % of all pairs are rated; from {low:g} to {high:g}, mean {mean:.3f}")
     of_users = f"ratings of a user: median {of_user:g}, most {most_of_user:,}"
     report.say(f"  {of_users}; of an item: median {of_item:g}, most {most_of_item:,}")
@@ -181,9 +181,9 @@ def _fit_all(report: Report, model: Recommender, ratings: Ratings, out: str, *, 
     certificate = f"KKT residual {f.kkt:.1e} (0 = nothing left to improve)"
     report.say(f"  {count(f.n_iter, 'iteration')} in {f.seconds:.2f} s, {certificate}.")
     report.say(f"  {ending(f.status.value)}")
-    out, user = shlex.quote(out), str(ratings.users[0])
+    out, user = typed(out), str(ratings.users[0])
     joint = "=" if user.startswith("-") else " "  # else it would be taken for an option
-    report.say(f"\nWritten to {out}. Next:\n  {invoked_as()} recommend {out} --user{joint}{shlex.quote(user)}")
+    report.say(f"\nWritten to {out}. Next:\n  {invoked_as()} recommend {out} --user{joint}{typed(user)}")
 
 
 def fit(model: Recommender, ratings: Ratings) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 from typing import TYPE_CHECKING
+
+from nmfcore.escapes import typed
 
 if TYPE_CHECKING:
     from nmfcore.ratings import Ratings
@@ -40,7 +41,7 @@ def given(arguments: argparse.Namespace) -> list[str]:
     """Return these options as they were given, for a command that reads the same file."""
     duplicates = None if arguments.duplicates == "error" else arguments.duplicates
     asked = {"--duplicates": duplicates, "--sep": arguments.sep, "--columns": arguments.columns}
-    options = [f"{name}={shlex.quote(value)}" for name, value in asked.items() if value is not None]
+    options = [f"{name}={typed(value)}" for name, value in asked.items() if value is not None]
     return options + [f"--not-rated={value:g}" for value in arguments.not_rated or ()]
 
 

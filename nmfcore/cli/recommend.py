@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
-import shlex
 import sys
-from collections.abc import Iterable, Mapping
-from typing import Any, TextIO
+from collections.abc import Iterable, Iterator, Mapping
+from typing import IO, Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nmfcore import archive
+from nmfcore import files
 from nmfcore.cli import reading
 from nmfcore.cli.words import count, invoked_as
+from nmfcore.escapes import cell, escaped, escaped_lines, typed
 from nmfcore.ratings import Ratings, Recommender, parse_id, read_titles
-from nmfcore.ratings.ranking import best_items, table_of
+from nmfcore.ratings.ranking import best_items
 
 WIDTH = 100
+AT_ONCE = 2**16  # lines of a table
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -30,13 +29,15 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError("--all needs --out FILE to write to, or --out - for the screen")
     if arguments.out is not None and not arguments.all:
         raise ValueError("--out is where --all writes to: give both or neither")
+    if arguments.raw and not arguments.all:
+        raise ValueError("--raw is about the values that --all writes: give both or neither")
     if arguments.out not in (None, "-"):
         reading.check_apart("--out", arguments.out, arguments.model, arguments.titles)
     model = Recommender.load(arguments.model)
     titles = titles_of(model, arguments.titles, sys.stderr if arguments.out == "-" else None)
     ratings = model.ratings_
     if arguments.all:
-        write_all(model, arguments.out, arguments.n or 10, titles)
+        write_all(model, arguments.out, arguments.n or 10, titles, arguments.raw)
         return
     if arguments.user is not None:
         show(model, parse_id(arguments.user, ratings.users, "user"), arguments.n or 10, titles)
@@ -44,9 +45,9 @@ def run(arguments: argparse.Namespace) -> None:
     for user in ratings.users[np.argsort(-np.diff(ratings.indptr), kind="stable")[:3]].tolist():
         show(model, user, arguments.n or 5, titles)
         print()
-    examples = ", ".join(str(user) for user in ratings.users[:3])
+    examples = ", ".join(escaped(user) for user in ratings.users[:3])
     print(f"These are the most active of {count(ratings.shape[0], 'user')}. For another (ids: {examples}, ...):")
-    print(f"  {invoked_as()} recommend {shlex.quote(arguments.model)} --user ID" + ("" if titles else " --titles FILE"))
+    print(f"  {invoked_as()} recommend {typed(arguments.model)} --user ID" + ("" if titles else " --titles FILE"))
 
 
 def titles_of(model: Recommender, path: str | None, note: TextIO | None = None) -> dict[Any, str]:
@@ -55,44 +56,50 @@ def titles_of(model: Recommender, path: str | None, note: TextIO | None = None) 
         return {}
     titles = match_titles(model.ratings_.items, read_titles(path))
     if not titles:
-        print(f"(No item of the model has a title in {path}.)\n", file=note)
+        print(f"(No item of the model has a title in {escaped(path)}.)\n", file=note)
     return titles
 
 
-def write_all(model: Recommender, out: str, n: int, titles: Mapping[Any, str]) -> None:
+def write_all(model: Recommender, out: str, n: int, titles: Mapping[Any, str], raw: bool) -> None:
     """Write the recommendations for every user, a block of users at a time; the file is there at the end or not at all.
 
     Predictions are written as they are, not brought into the range of the ratings, so that they tell the best apart.
     """
     if out == "-":
+        shown = escaped_lines if sys.stdout.isatty() and not raw else str
         try:
-            _write_csv(model, sys.stdout, n, titles)
+            for text, _ in _csv(model, n, titles, raw):
+                sys.stdout.write(shown(text))
         except KeyboardInterrupt as interrupt:
             interrupt.add_note("What was written is not complete.")
             raise
         return
-    with archive.replacing(out) as binary:
-        text = io.TextIOWrapper(binary, encoding="utf-8", newline="")
-        lines = _write_csv(model, text, n, titles)
-        text.flush()
-        text.detach()  # the file is closed by who opened it
-    print(f"{out}: {count(lines, 'recommendation')} for {count(model.ratings_.shape[0], 'user')}.")
+    lines = 0
+
+    def fill(file: IO[bytes]) -> None:
+        nonlocal lines
+        for text, number in _csv(model, n, titles, raw):
+            file.write(text.encode("utf-8", "surrogatepass"))
+            lines += number
+
+    files.replace(out, fill)
+    print(f"{escaped(out)}: {count(lines, 'recommendation')} for {count(model.ratings_.shape[0], 'user')}.")
 
 
-def _write_csv(model: Recommender, file: TextIO, n: int, titles: Mapping[Any, str]) -> int:
-    ratings, f = model.ratings_, model.factorization_
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["user", "item", "rating"] + (["title"] if titles else []))
-    rows, lines = np.arange(ratings.shape[0]), 0
+def _csv(model: Recommender, n: int, titles: Mapping[Any, str], raw: bool) -> Iterator[tuple[str, int]]:
+    """The text of a CSV file, some users at a time, and how many recommendations are in it."""
+    yield f"user,item,rating{',title' if titles else ''}\n", 0
+    ratings, f, level = model.ratings_, model.factorization_, model.level_
+    users, items = ([cell(one, raw) for one in ids.tolist()] for ids in (ratings.users, ratings.items))
+    ends = [f",{cell(titles.get(item, ''), raw)}\n" if titles else "\n" for item in ratings.items.tolist()]
+    rows = np.arange(ratings.shape[0])
     for block in best_items(f.W, f.H, rows, n, seen=(ratings.indptr, ratings.indices)):
-        table = table_of(ratings, rows, block, model.level_)
-        items = table.items.tolist()
-        columns: list[Iterable[Any]] = [table.users.tolist(), items, (f"{x:.6g}" for x in table.ratings.tolist())]
-        if titles:
-            columns.append(titles.get(item, "") for item in items)
-        writer.writerows(zip(*columns, strict=True))
-        lines += len(table)
-    return lines
+        best = block.valid
+        columns = np.repeat(rows[block.lo : block.hi], block.counts), block.items[best], block.scores[best]
+        for lo in range(0, columns[0].size, AT_ONCE):
+            whose, what, predicted = (column[lo : lo + AT_ONCE].tolist() for column in columns)
+            lines = zip(whose, what, predicted, strict=True)
+            yield "".join(f"{users[u]},{items[i]},{level + x:.6g}{ends[i]}" for u, i, x in lines), len(what)
 
 
 def show(model: Recommender, user: int | str, n: int, titles: Mapping[Any, str]) -> None:
@@ -101,7 +108,7 @@ def show(model: Recommender, user: int | str, n: int, titles: Mapping[Any, str])
     row = ratings.user_index(user)
     items, predicted = model.recommend(user, n)
     own = ratings.data[ratings.indptr[row] : ratings.indptr[row + 1]]
-    print(f"User {user}: {count(own.size, 'rating')}" + (f", mean {own.mean():.2f}" if own.size else ""))
+    print(f"User {escaped(user)}: {count(own.size, 'rating')}" + (f", mean {own.mean():.2f}" if own.size else ""))
     if own.size:
         print(shortened(f"  rated highest: {'; '.join(_best_rated(ratings, row, titles))}"))
     if not items.size:
@@ -116,20 +123,20 @@ def show_items(items: NDArray[Any], numbers: Iterable[str], titles: Mapping[Any,
     """Print a line for each item: its number, id and title."""
     width = id_width(items)
     for item, number in zip(items.tolist(), numbers, strict=True):
-        title = f"  {titles.get(item, '(no title)')}" if titles else ""
-        print(shortened(f"  {number}  {item!s:{width}}{title}".rstrip()))
+        title = f"  {escaped(titles.get(item, '(no title)'))}" if titles else ""
+        print(shortened(f"  {number}  {escaped(item):{width}}{title}".rstrip()))
 
 
 def id_width(items: NDArray[Any]) -> int:
     """Return how long the longest of these ids is."""
-    return max(len(str(item)) for item in items.tolist())
+    return max(len(escaped(item)) for item in items.tolist())
 
 
 def _best_rated(ratings: Ratings, row: int, titles: Mapping[Any, str]) -> Iterable[str]:
     part = slice(ratings.indptr[row], ratings.indptr[row + 1])
     best = np.argsort(-ratings.data[part], kind="stable")[:3]
     for item, rating in zip(ratings.items[ratings.indices[part][best]].tolist(), ratings.data[part][best], strict=True):
-        yield f"{titles.get(item, item)} ({rating:g})"
+        yield f"{escaped(titles.get(item, item))} ({rating:g})"
 
 
 def shortened(line: str) -> str:

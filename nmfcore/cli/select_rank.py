@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import os
-import shlex
 import sys
 import time
 import warnings
@@ -13,8 +11,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from nmfcore import files
 from nmfcore.cli import reading
 from nmfcore.cli.words import count, ending, invoked_as
+from nmfcore.escapes import escaped, typed
 
 if TYPE_CHECKING:
     from nmfcore.rank import RankSelection
@@ -117,7 +117,7 @@ def run(arguments: argparse.Namespace) -> None:
     ratings = reading.read(arguments)
     m, n = ratings.shape
     size = f"{count(ratings.nnz, 'rating')} of {count(n, 'item')} by {count(m, 'user')}"
-    print(f"{arguments.ratings}: {size}, read in {time.perf_counter() - began:.2f} s\n")
+    print(f"{escaped(arguments.ratings)}: {size}, read in {time.perf_counter() - began:.2f} s\n")
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ConvergenceWarning)
@@ -196,7 +196,7 @@ def _conclude(s: RankSelection, arguments: argparse.Namespace) -> None:
         print(f"RMSE on held-out ratings at this rank: {s.mean[s.ranks == s.best][0] ** 0.5:.4f}")
     if arguments.plot is not None:
         _draw(s, arguments.plot)
-        print(f"Drawn into {arguments.plot}.")
+        print(f"Drawn into {escaped(arguments.plot)}.")
     if s.settings["loss"] != AS_FIT:
         print(
             f"\nThis was a plain factorisation of the ratings. `fit` has the {AS_FIT} loss and draws little-known users"
@@ -213,7 +213,7 @@ def _next(s: RankSelection, arguments: argparse.Namespace) -> str:
     words += ["--no-offsets"] if arguments.offsets is False else []
     words += reading.given(arguments)
     options = " ".join([f"--rank {s.best}", *words, "--test 0.1 --out model.npz"])
-    return f"{invoked_as()} fit {shlex.quote(arguments.ratings)} {options}"
+    return f"{invoked_as()} fit {typed(arguments.ratings)} {options}"
 
 
 def _draw(s: RankSelection, path: str) -> None:
@@ -221,7 +221,8 @@ def _draw(s: RankSelection, path: str) -> None:
 
     figure = Figure(layout="constrained")  # without pyplot: no window, whatever the backend
     s.plot(figure.subplots())
-    figure.savefig(path)
+    kind = os.path.splitext(path)[1][1:].lower()
+    files.replace(path, lambda file: figure.savefig(file, format=kind))
 
 
 def _check_plot(path: str) -> None:
@@ -234,6 +235,4 @@ def _check_plot(path: str) -> None:
     kinds = FigureCanvasBase.get_supported_filetypes()
     if os.path.splitext(path)[1][1:].lower() not in kinds:
         raise ValueError(f"--plot {path}: the name must end in the kind of image, one of .{', .'.join(sorted(kinds))}")
-    folder = os.path.dirname(os.path.realpath(path))
-    if not os.path.isdir(folder):
-        raise FileNotFoundError(errno.ENOENT, "there is no such folder to draw into", folder)
+    files.check_target(path)

@@ -59,11 +59,11 @@ def invoked_as() -> str:
     """Return what to type for this program: ``nmfcore`` if the shell finds it, else as it was called this time."""
     called = sys.argv[0]
     if os.path.splitext(os.path.basename(called))[0] == "nmfcore" and os.path.isfile(called):
-        return _typed(called)
-    return f"{_typed(sys.executable)} -m nmfcore"
+        return _as_typed(called)
+    return f"{_as_typed(sys.executable)} -m nmfcore"
 
 
-def _typed(path: str) -> str:
+def _as_typed(path: str) -> str:
     """The shortest of a program's name, if the shell finds this one by it, its relative and its absolute path."""
     path, name = os.path.abspath(path), os.path.basename(path)
     found = shutil.which(name)

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from nmfcore import missing, validation
+from nmfcore import memory, missing, validation
 from nmfcore._types import Array
 from nmfcore.holdout.blocks import Blocks, make_blocks
 from nmfcore.holdout.entries import Entries, make_entries
@@ -39,6 +39,7 @@ from nmfcore.validation import Compressed
 __all__ = ["HOLDOUTS", "LEAST_SHARE", "Blocks", "Entries", "Measure", "hold_out", "share_of_entries"]
 
 HOLDOUTS = ("auto", "entries", "blocks")
+EACH = 12  # bytes that are taken at least for each entry
 
 
 def hold_out(
@@ -78,6 +79,9 @@ def hold_out(
         elif observed is not None:
             matrix, weight = kept_entries(matrix, observed, weight)
     share = share_of_entries(test, n_folds)
+    count = matrix.values.size if isinstance(matrix, Compressed) else matrix.size
+    taken = {f"the order of {count} entries, and which are held out": EACH * count}
+    memory.check(taken, "holdout='entries'", "pass fewer rows or columns, or, if X is complete, holdout='blocks'")
     where = None if isinstance(matrix, Compressed) else observed
     return make_entries(matrix, where, weight, n_folds, share, rng, shift)
 

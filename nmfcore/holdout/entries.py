@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from nmfcore import memory
 from nmfcore._types import Array
 from nmfcore.holdout.measure import AT_ONCE, Measure
 from nmfcore.holdout.sparse import CSR
@@ -50,6 +51,8 @@ def spare_the_last(line: Array, fold: Array, n_entries: Array, n_folds: int) -> 
         How many entries of each line count, held out or not.
     n_folds : int
     """
+    table = {f"{n_entries.size} counts of each fold": 8 * n_entries.size * n_folds}
+    memory.check(table, f"n_folds={n_folds}", "choose fewer folds")
     key = line.astype(np.int64) * n_folds + fold
     held_out = np.bincount(key, minlength=n_entries.size * n_folds).reshape(-1, n_folds)
     lost = np.flatnonzero(held_out == np.maximum(n_entries, 1)[:, None])  # of a line, one fold at most

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nmfcore import memory
 from nmfcore._types import Array
 from nmfcore.validation import Compressed
 
@@ -31,7 +32,10 @@ def dense_rows(X: Array | CSR, lo: int, hi: int) -> Array:
         return X[lo:hi]
     indptr = X.indptr[lo : hi + 1]
     part = slice(indptr[0], indptr[-1])
-    out = np.zeros((indptr.size - 1, X.shape[1]), X.data.dtype)
+    shape = (indptr.size - 1, X.shape[1])
+    what, remedy = f"a dense matrix of {shape[0]} x {shape[1]}", "pass holdout='blocks', or missing_values='unstored'"
+    memory.check({"its zeros and all": shape[0] * shape[1] * X.data.itemsize}, what, remedy)
+    out = np.zeros(shape, X.data.dtype)
     out[np.repeat(np.arange(indptr.size - 1), np.diff(indptr)), X.indices[part]] = X.data[part]
     return out
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from nmfcore import memory
 from nmfcore._types import Array
 from nmfcore.kernels._jit import kernel
 from nmfcore.kernels._panels import add_gathered, prefetch_entries
@@ -60,6 +61,13 @@ def columns_rise(indptr: Array, indices: Array) -> bool:
     return True
 
 
+def _check_room(n_rows: int, *entries: Array) -> None:
+    """Raise if a matrix of so many rows and such entries does not fit the memory, with what it takes to sort them."""
+    parts = {f"{n_rows} row pointers": 2 * 8 * (n_rows + 1), "entries": sum(part.nbytes for part in entries)}
+    remedy = "leave out rows and columns in which nothing is stored"
+    memory.check(parts, f"a sparse matrix of {n_rows} rows, or the transpose of one of {n_rows} columns,", remedy)
+
+
 def transposed_rows(
     indptr: Array, indices: Array, values: Array, weights: Array, n_columns: int
 ) -> tuple[Array, Array, Array, Array]:
@@ -68,6 +76,7 @@ def transposed_rows(
     The arrays are NumPy's, not the kernel's: NumPy asks the system for large pages, without which a product with a
     large transpose spends most of its time on looking pages up.
     """
+    _check_room(n_columns, indices, values, weights)
     starts = np.zeros(n_columns + 1, np.int64)
     moved = np.empty(indices.size, indices.dtype), np.empty_like(values), np.empty_like(weights)
     _sort_by_column(indptr, indices, values, weights, starts, *moved)
@@ -103,6 +112,7 @@ def _sort_by_column(
 
 def by_rows(rows: Array, columns: Array, values: Array, m: int) -> tuple[Array, Array, Array]:
     """Counting sort of coordinates by row, which keeps the order within each: ``indptr``, ``indices`` and values."""
+    _check_room(m, columns, values)
     indptr, indices, moved = np.zeros(m + 1, np.int64), np.empty_like(columns), np.empty_like(values)
     _sort_by_row(rows, columns, values, indptr, indices, moved)
     return indptr, indices, moved

@@ -11,7 +11,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from nmfcore import validation
+from nmfcore import memory, validation
 from nmfcore._types import Array
 from nmfcore.front_door import TOL, factorize
 from nmfcore.holdout import LEAST_SHARE, Measure
@@ -27,6 +27,7 @@ from nmfcore.undetermined import PredictionWarning
 # the most to unlearn in the components that are there, end as low as from scratch with this, and 4 % higher with 1.
 LARGE = 3.0
 
+STREAM = 500  # bytes of a random generator
 SMALL = 10**6  # entries: up to here each fit is also begun from scratch
 
 
@@ -73,6 +74,11 @@ class Search:
     rule: str
     warm_start: bool
     callback: Callable[[RankSelection], object] | None
+
+    @property
+    def certain(self) -> int:
+        """The largest rank that is tried in any case."""
+        return self.ranks[-1] if self.patience is None else self.ranks[: self.patience + 1][-1]
 
     @classmethod
     def checked(
@@ -248,6 +254,7 @@ def _mean_power(folds: Folds, beta: float) -> float:
 
 def generators(random_state: object, number: int) -> list[np.random.Generator]:
     """Independent streams: what one draws does not depend on what the others have drawn."""
+    memory.check({"random numbers of their own": STREAM * number}, f"n_folds={number - 1}", "choose fewer folds")
     source = validation.generator(random_state)
     draw = source.integers if isinstance(source, np.random.Generator) else source.randint
     seed = np.random.SeedSequence([int(x) for x in draw(0, 2**31 - 1, size=4)])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nmfcore import validation
-from nmfcore.front_door import MAX_ITER, TOL, factorize
+from nmfcore.front_door import MAX_ITER, TOL, check_memory, factorize
 from nmfcore.holdout import HOLDOUTS, hold_out
 from nmfcore.rank.path import Path, Search, generators
 from nmfcore.rank.selection import RankSelection
@@ -99,6 +99,8 @@ def select_rank(
         If an argument breaks a rule, or there are too few entries to hold any out.
     KeyboardInterrupt
         On Ctrl-C, with the selection from the ranks that were complete as ``exc.selection`` (None before there is one).
+    MemoryError
+        If the fits of a rank do not fit the memory that the process may have; at once for ranks that are tried anyway.
 
     Warns
     -----
@@ -160,7 +162,8 @@ def select_rank(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         # The front door judges the arguments, and what it says of X is said of the X that came.
-        factorize(X, 1, init="random", random_state=0, n_threads=n_threads, **which, **(fit | {"max_iter": 0}))
+        one = factorize(X, 1, init="random", random_state=0, n_threads=n_threads, **which, **(fit | {"max_iter": 0}))
+    check_memory(search.certain, (len(one.W), one.H.shape[1]), one.W.dtype, beta)
     penalties = validation.factor_pair(l1, "l1"), validation.factor_pair(l2, "l2")
     which["dtype"] = validation.float_dtype(dtype)
     folds = hold_out(X, kind=holdout, n_folds=search.n_folds, test=test, rng=mask_rng, rescale=True, **which)

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from nmfcore.escapes import escaped
+
 REMEDY = 'reading a file of ratings needs duckdb: pip install "nmfcore[files]"'
 FETCH_AGAIN = "the compressed file is damaged or incomplete: fetch it again"
 LONGEST_LINE = 1 << 24
@@ -54,4 +56,4 @@ def all_lines(path: str, name: str | Any) -> Iterator[tuple[bytes, bool]]:
             while rows := cursor.fetchmany(1 << 16):
                 yield from (((line or "").encode(), True) for (line,) in rows)
         except duckdb.Error as error:
-            raise ValueError(f"{name}: {str(error).splitlines()[0]}; {FETCH_AGAIN}") from None
+            raise ValueError(f"{name}: {escaped(str(error).splitlines()[0])}; {FETCH_AGAIN}") from None

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nmfcore.escapes import escaped
 from nmfcore.ratings.ids import plain_id
 from nmfcore.ratings.ratings import Ratings
 
@@ -111,7 +112,7 @@ class Explanation:
         """
         titles = titles or {}
         known = "" if self.rated is None else f", rated {self.rated:g}"
-        lines = [f"User {self.user}, item {_called(self.item, titles)}: predicted {self.score:.3f}{known}"]
+        lines = [f"User {escaped(self.user)}, item {_called(self.item, titles)}: predicted {self.score:.3f}{known}"]
         order = np.argsort(-self.features, kind="stable")
         lines += [f"  {self.features[t]:+9.3f}  feature {t + 1}" for t in order[:SHOWN] if self.features[t] > 0]
         if (self.features[order[SHOWN:]] > 0).any():
@@ -133,7 +134,7 @@ class Explanation:
 
 
 def _called(item: Any, titles: Mapping[Any, str]) -> str:
-    return f"{item} {titles[item]}" if item in titles else str(item)
+    return escaped(f"{item} {titles[item]}" if item in titles else item)
 
 
 class Parts(NamedTuple):

@@ -32,6 +32,7 @@ L2_PER_MEAN = 0.0185  # of the mean rating; a compromise between validation part
 # Chosen by planted ratings of 2 to 10 an item and by validation parts of all four MovieLens and MovieTweetings sets.
 PRIOR, MANY_EACH = 120.0, 30.0
 MOST_L2 = 1e30  # float32 ends some way beyond
+LEAST_PRIOR, MOST_PRIOR = 1e-30, 1e30  # as it does here
 SWEEPS = 8  # of each row, always
 CARRIED = 0.3  # of every step: a held-out error is reached in two thirds of the iterations
 MANY = 5_000_000  # ratings: a fit of so many takes long enough for a bar
@@ -50,12 +51,7 @@ class Task(NamedTuple):
     @classmethod
     def of(cls, ratings: Ratings, l2: float | None, prior: float | None, level: float | None = None) -> Self:
         """The task with these settings of a recommender; ValueError if the penalty or the ratings are too large."""
-        largest, at_most = float(ratings.data.max()), float(np.finfo(np.float64).max) / ratings.nnz
-        if largest > at_most:
-            raise ValueError(
-                f"The largest rating is {largest:g}: the sum of {ratings.nnz:,} of them may overflow. Divide all "
-                f"ratings by one number, so that the largest is less than {at_most:.3g}."
-            )
+        check_largest(ratings)
         level = level_of(ratings) if level is None else level
         posed = lowered(ratings, level, stacklevel=5)
         means = UserItemMeans.fit(posed)
@@ -92,6 +88,16 @@ def prior_for(ratings: Ratings) -> float:
     """
     each = ratings.nnz / sum(ratings.shape)
     return PRIOR / (1.0 + each / MANY_EACH)
+
+
+def check_largest(ratings: Ratings) -> None:
+    """Raise if sums of such ratings may overflow."""
+    largest, at_most = float(ratings.data.max()), float(np.finfo(np.float64).max) / ratings.nnz
+    if largest > at_most:
+        raise ValueError(
+            f"The largest rating is {largest:g}: the sum of {ratings.nnz:,} of them may overflow. Divide all "
+            f"ratings by one number, so that the largest is less than {at_most:.3g}."
+        )
 
 
 def check_l2(l2: float, means: UserItemMeans) -> None:

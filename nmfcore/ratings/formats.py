@@ -10,6 +10,7 @@ import zlib
 from dataclasses import dataclass
 from typing import IO, Literal
 
+from nmfcore.escapes import escaped
 from nmfcore.ratings.duck import FETCH_AGAIN, all_lines
 
 HEAD = 1 << 18  # bytes of text by which the layout is found
@@ -133,7 +134,7 @@ def _archive(path: str) -> str:
         return "this is an Excel workbook: save the sheet as CSV"
     if any(entry.endswith(".npy") for entry in inside):
         return "this is a NumPy archive (.npz), such as a saved model; a table of ratings is needed"
-    some = ", ".join(inside[:3]) + (", ..." if len(inside) > 3 else "")
+    some = ", ".join(map(escaped, inside[:3])) + (", ..." if len(inside) > 3 else "")
     return f"this is a zip archive (of {some}): unpack it and pass a file"
 
 

@@ -13,20 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nmfcore.ratings.ids import Ids, Positions, encode_ids
-from nmfcore.ratings.layout import ROLES, known_columns
+from nmfcore.ratings.layout import ROLES, check_columns, known_columns
 
 MOST_NAMES = 20  # of columns in a message
 
 
-def select_columns(table: Any, names: tuple[Any, ...]) -> list[Any]:
-    """Return the columns of user, item and rating: by the names given, else by their usual ones.
+def select_columns(table: Any, names: tuple[Any, ...], time: Any = None) -> list[Any]:
+    """Return the columns of user, item and rating, by names given or usual ones, and of time (None unless it is named).
 
     Raises
     ------
     TypeError
         This is no table.
     ValueError
-        A column is not there or there twice, or it is not clear which it is; the message lists the columns.
+        A column is not there or there twice, or it is not clear which it is; the message lists the columns. Or one is
+        to be two of user, item, rating and time.
     """
     there = _column_names(table)
     known = known_columns([str(name) for name in there])
@@ -41,12 +42,12 @@ def select_columns(table: Any, names: tuple[Any, ...]) -> list[Any]:
         if times != 1:
             _refuse(there, f"the table has {'no column' if not times else f'{times} columns'} {name!r} ({role}=)")
         chosen.append(name)
-    return [table[name] for name in chosen]
+    check_columns(chosen, time)
+    return [*(table[name] for name in chosen), None if time is None else _time(table, there, time)]
 
 
-def select_time(table: Any, name: Any) -> Any:
+def _time(table: Any, there: list[Any], name: Any) -> Any:
     """Return the column of times, or raise with the columns that are there."""
-    there = _column_names(table)
     if there.count(name) != 1:
         _refuse(there, f"the table has {'no column' if name not in there else 'more than one column'} {name!r} (time=)")
     return table[name]

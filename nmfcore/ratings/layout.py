@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import csv
 import re
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
+
+from nmfcore.escapes import typed
 
 WHITESPACE = " "
 BLANKS = " \t\r"  # what is left out at both ends of a field; what else Unicode counts as space is part of an id
@@ -21,6 +22,7 @@ BLANKS = " \t\r"  # what is left out at both ends of a field; what else Unicode 
 SEPARATORS = ("::", "\t", ";", "|", ",", WHITESPACE)
 TEXTUAL = ("::", "\t", "|")  # in files with these, a quote that is not closed is a character like any other
 ROLES = ("user", "item", "rating")
+ALL_ROLES = (*ROLES, "time")
 _OF_ITEMS = ("item", "movie", "book", "anime", "song", "track", "artist", "game", "product")
 NAMES = {
     "user": {"user", "users", "userid", "uid"},
@@ -68,6 +70,19 @@ def known_columns(fields: Sequence[str]) -> dict[str, int]:
 def _known(fields: Sequence[str]) -> dict[str, list[int]]:
     plain = [plain_name(field) for field in fields]
     return {role: [k for k, name in enumerate(plain) if name in NAMES[role]] for role in ROLES}
+
+
+def check_columns(columns: Sequence[object], time: object = None) -> None:
+    """Raise if a caller names one column for two of user, item, rating and time."""
+    named = [(role, name) for role, name in zip(ALL_ROLES, (*columns, time), strict=True) if name is not None]
+    for k, (role, name) in enumerate(named):
+        for other, same in named[:k]:
+            if name == same:
+                raise ValueError(f"the column {name!r} is named as {other} and as {role}: {_alone(time)}")
+
+
+def _alone(time: object) -> str:
+    return f"one column cannot be two of user, item{' and rating' if time is None else ', rating and time'}"
 
 
 def split_fields(line: str, separator: str) -> list[str]:
@@ -154,10 +169,10 @@ def find_layout(
     found = _Columns(names, data, place)
     told = any(column is not None for column in columns)
     positions = found.given(columns) if told else found.usual()
-    if len(set(positions)) < 3:
-        raise ValueError(f"{place}: columns={tuple(columns)}: one column cannot be two of user, item and rating")
-    header = found.header
     wanted = [*positions] if time is None else [*positions, found.position(time, "time")]
+    if len(set(wanted)) < len(wanted):
+        raise ValueError(f"{place}: columns={tuple(columns)}: {_alone(time)}")
+    header = found.header
     if max(wanted) >= len(names) and len(names) == len(rows[0]):
         raise ValueError(
             f"{place}: {quote(lines[0][1])}: {_fields(len(names))} where {max(wanted) + 1} or more are needed"
@@ -288,10 +303,8 @@ class _Columns:
             like.sort(key=lambda k: not plain[k].endswith("id"))  # an id rather than a name
             guesses.append(like[0] if like else -1)
         likely = f" ({self.names[guesses[2]]!r} is plainly the rating)" if guesses[2] >= 0 else ""
-        typed = ",".join(self.names[k] if k >= 0 else role.upper() for k, role in zip(guesses, ROLES, strict=True))
-        return (
-            f"name them with columns=(user, item, rating), on the command line --columns {shlex.quote(typed)}{likely}"
-        )
+        names = ",".join(self.names[k] if k >= 0 else role.upper() for k, role in zip(guesses, ROLES, strict=True))
+        return f"name them with columns=(user, item, rating), on the command line --columns {typed(names)}{likely}"
 
 
 def _fields(number: int) -> str:

@@ -7,9 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nmfcore import memory
 from nmfcore.ratings.assemble import check_values
 from nmfcore.ratings.frames import plain_column
 from nmfcore.ratings.ids import Ids, Positions, encode_ids, plain_id
+
+FEWER = "pass a sparse matrix, or some users at a time, and merge them"
 
 
 class Entries(NamedTuple):
@@ -47,6 +50,7 @@ def observed_entries(X: Any, missing_values: float) -> Entries:
     observed = array != 0 if missing_values == 0 else ~np.isnan(array)
     if isinstance(X, np.ma.MaskedArray):
         observed &= ~np.ma.getmaskarray(X)
+    memory.check({"their places": 24 * int(np.count_nonzero(observed))}, "the ratings of a dense matrix", FEWER)
     rows, columns = np.nonzero(observed)
     if not rows.size:
         raise ValueError(f"no ratings: all {array.size} entries of X are missing (missing_values={missing_values})")
@@ -70,6 +74,8 @@ def _numbers(X: Any) -> NDArray[np.float64]:
     array = np.asarray(X)
     if array.dtype.kind not in "iufO":
         raise TypeError(f"X has dtype {array.dtype}; a matrix of numbers is needed")
+    if array.dtype != np.float64:
+        memory.check({"a copy in float64": 8 * array.size}, "a dense matrix of ratings", FEWER)
     try:
         return array.astype(np.float64, copy=False)
     except (TypeError, ValueError) as error:

@@ -12,11 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nmfcore import memory
 from nmfcore.parallel import LEAST_SLABS, WORTH_A_THREAD, Team, default_threads
 from nmfcore.ratings.ratings import Ratings
 
 Positions = NDArray[np.int64]
 
+LINE = 2 * 4 * 8  # bytes of a recommendation: four columns, which are put together from blocks
 BLOCK_BYTES = 2**23  # of results held at a time
 LEAST_BLOCK = 32  # users, however long the lists
 SLAB, LEAST_SLAB = (
@@ -201,9 +203,18 @@ def recommend(
         best = slice(0, int(block.counts[0]))
         return Recommendations(ratings.items[block.items[0, best]], level + block.scores[0, best].astype(np.float64))
     rows = np.arange(ratings.shape[0]) if users is None else ratings.user_index(users)
+    _check_room(ratings, rows, n, ratings.shape[1] if candidates is None else candidates.size, exclude_seen)
     blocks = best_items(W, H, rows, n, seen=seen, candidates=candidates)
     table = _joined(ratings, [table_of(ratings, rows, block, level) for block in blocks])
     return table if sys.modules.get("pandas") is None else table.to_frame()
+
+
+def _check_room(ratings: Ratings, rows: Positions, n: int, n_candidates: int, exclude_seen: bool) -> None:
+    """Raise if the answer for these users does not fit the memory; each gets so many items, or those that are left."""
+    left = n_candidates - np.diff(ratings.indptr)[rows] if exclude_seen else np.full(rows.size, n_candidates)
+    lines = int(np.clip(left, 0, min(n, n_candidates)).sum())
+    parts = {f"{lines} recommendations": LINE * lines}
+    memory.check(parts, f"n={n} for {rows.size} users", "ask for fewer items, or for some users at a time")
 
 
 def candidate_positions(ratings: Ratings, items: ArrayLike | None) -> Positions | None:

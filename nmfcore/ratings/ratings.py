@@ -11,9 +11,11 @@ from typing import Any, Literal, SupportsIndex, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nmfcore import memory
 from nmfcore.ratings.assemble import Duplicates, assemble_timed, check_duplicates, check_values, compress, join
-from nmfcore.ratings.frames import encode_column, plain_column, select_columns, select_time, times_of
+from nmfcore.ratings.frames import encode_column, plain_column, select_columns, times_of
 from nmfcore.ratings.ids import Ids, find_ids
+from nmfcore.ratings.layout import check_columns
 from nmfcore.ratings.matrices import Entries, axis_ids, labels, observed_entries, stored_entries
 from nmfcore.ratings.merge import insert, keys_among, refuse_known, union_ids
 from nmfcore.ratings.reader import read_ratings
@@ -223,8 +225,7 @@ class Ratings:
         >>> Ratings.from_frame(table, item="seen").items
         array([2019, 2024])
         """
-        columns = select_columns(df, (user, item, rating))
-        when = None if time is None else select_time(df, time)
+        *columns, when = select_columns(df, (user, item, rating), time)
         return cls.from_triplets(*columns, duplicates=duplicates, time=when)
 
     @classmethod
@@ -255,6 +256,8 @@ class Ratings:
             duplicates; ids are missing, repeated, or not as many as rows or columns.
         TypeError
             `X` is no sparse matrix or holds no real numbers; ids of mixed or other types.
+        MemoryError
+            Ids and row pointers of a matrix of this shape do not fit the memory.
 
         Examples
         --------
@@ -309,6 +312,8 @@ class Ratings:
     @classmethod
     def _from_entries(cls, entries: Entries, users: Any, items: Any, duplicates: Duplicates) -> Ratings:
         rows, columns, values, (m, n) = entries
+        taken = {"ids": 8 * (m + n), "row pointers": 16 * (m + 1)}
+        memory.check(taken, f"ratings of shape ({m}, {n})", "leave out users and items without ratings")
         row_ids, places = axis_ids(users, m, "user")
         rows = rows if places is None else places[rows]
         column_ids, places = axis_ids(items, n, "item")
@@ -370,7 +375,7 @@ class Ratings:
         ImportError
             DuckDB is not installed.
         OSError
-            The file cannot be opened.
+            The file cannot be opened, or is a device. (A pipe is read.)
 
         Examples
         --------
@@ -385,8 +390,9 @@ class Ratings:
         array([1706745600])
         """
         check_duplicates(duplicates)  # before a long read
-        skipped = _markers(not_rated)
-        return cls._read(path, sep, _three(columns), time, skipped, duplicates)
+        skipped, three = _markers(not_rated), _three(columns)
+        check_columns(three, time)
+        return cls._read(path, sep, three, time, skipped, duplicates)
 
     @classmethod
     def _read(
@@ -448,6 +454,7 @@ class Ratings:
         Ratings(2 users x 1 item, 2 ratings, density 100%, mean 3.25, range 2.5 to 4)
         """
         check_duplicates(duplicates)  # before a long read
+        check_columns((user, item, rating))
         return cls._read(path, sep, (user, item, rating), None, [], duplicates)
 
     @property

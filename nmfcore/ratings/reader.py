@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from nmfcore.escapes import escaped
+from nmfcore.files import check_regular
 from nmfcore.ratings import tables
 from nmfcore.ratings.duck import literal
 from nmfcore.ratings.formats import Format, find_format
@@ -67,6 +69,7 @@ def columns_without_header(
 def _plain_path(name: str, folder: str) -> str:
     """A path that DuckDB takes as it is: it looks for patterns in names. What is no file, a pipe, is copied."""
     mode = os.stat(name).st_mode
+    check_regular(name, mode, ("a device", "a socket"), "give the name of a file or a pipe")  # some never end
     plain = Path(folder, "ratings")
     if stat.S_ISREG(mode):
         try:
@@ -219,7 +222,7 @@ def _read_named(
         if kind.kind == "parquet" and (
             types[field].endswith("]") or types[field].startswith(("STRUCT", "MAP", "UNION"))
         ):
-            raise ValueError(f"{name}: the column {field!r} holds {types[field]}; neither texts nor numbers")
+            raise ValueError(f"{name}: the column {field!r} holds {escaped(types[field])}; neither texts nor numbers")
     if kind.kind == "json":
         for number, text in _sample(kind):
             entry = json.loads(text)

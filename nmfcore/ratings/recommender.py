@@ -31,14 +31,13 @@ from numpy.typing import ArrayLike
 
 from nmfcore.ratings import explaining, fitting, ranking, saving, unknown_ids
 from nmfcore.ratings.explaining import Explanation, SimilarItems
+from nmfcore.ratings.fitting import LEAST_PRIOR, MOST_PRIOR
 from nmfcore.ratings.level import warn_of_values
 from nmfcore.ratings.model import Model
 from nmfcore.ratings.ranking import Recommendations
 from nmfcore.ratings.ratings import Ratings
 from nmfcore.ratings.unknown_ids import Unknown
 from nmfcore.result import Factorization
-
-LEAST_PRIOR, MOST_PRIOR = 1e-30, 1e30  # float32 ends some way beyond
 
 
 @dataclass(eq=False)
@@ -405,6 +404,8 @@ class Recommender:
             If a user or an item is not known; the message names it.
         ValueError
             If n is less than 1.
+        MemoryError
+            If the answer does not fit the memory.
 
         Examples
         --------
@@ -496,12 +497,14 @@ class Recommender:
         Parameters
         ----------
         path : path
-            Used as given.
+            Used as given. The permissions of an older file are kept.
 
         Raises
         ------
         TypeError, ValueError
             If a setting was changed to one that breaks a rule: `load` would refuse the file.
+        OSError
+            If the file cannot be written; an older file is intact.
         """
         model = self._fitted()
         self._check()
@@ -524,7 +527,9 @@ class Recommender:
             If it is no model of ratings, is damaged, has a setting that cannot be used, or was written by a newer
             nmfcore; the message has the path, and the setting.
         OSError
-            If it cannot be read.
+            If it cannot be read, or is no regular file.
+        MemoryError
+            If its arrays do not fit the machine's memory.
 
         Examples
         --------

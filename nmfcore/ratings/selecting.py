@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nmfcore._types import Array
+from nmfcore.front_door import check_memory
 from nmfcore.holdout import Entries, Measure, hold_out
 from nmfcore.rank.path import Path, Search, generators
 from nmfcore.rank.selection import RankSelection
@@ -78,6 +79,8 @@ def select_rank_for(
     """
     search = Search.checked(ranks, n_folds=n_folds, patience=patience, rule=rule, warm_start=False, callback=callback)
     mask_rng, *fold_rngs = generators(random_state, 1 + search.n_folds)
+    m, n = ratings.shape
+    check_memory(search.certain, (m + 1, n + 1), np.dtype(np.float32), 2.0)
     which: dict[str, Any] = {"missing_values": "unstored", "mask": None, "weights": None, "dtype": None}
     ratings = lowered(ratings, level_of(ratings))
     held_out = hold_out(ratings, kind="entries", n_folds=search.n_folds, test=test, rng=mask_rng, **which)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nmfcore.escapes import escaped
 from nmfcore.ratings.duck import LONGEST_LINE, connection, literal, quoted_name
 from nmfcore.ratings.ids import Ids, Numbering, Positions, encode_integers
 from nmfcore.ratings.layout import BLANKS, Layout
@@ -96,7 +97,7 @@ def _faults() -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:
-        raise Irregular(str(error).split("\n")[0]) from None
+        raise Irregular(escaped(str(error).split("\n")[0])) from None
 
 
 class _Table:

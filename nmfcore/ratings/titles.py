@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TypeAlias
 
+from nmfcore.files import check_regular
 from nmfcore.ratings.ids import parse_integer
 from nmfcore.ratings.layout import NAMES, NUMBER, plain_name, quote
 
@@ -43,7 +44,7 @@ def read_titles(path: str | os.PathLike[str]) -> dict[int, str] | dict[str, str]
         A line without id or title, or an id with two titles; the message names the line (from 1). An empty
         file.
     OSError
-        The file cannot be opened.
+        The file cannot be opened, or is a device. (A pipe is read.)
 
     Examples
     --------
@@ -68,6 +69,7 @@ def read_titles(path: str | os.PathLike[str]) -> dict[int, str] | dict[str, str]
 
 
 def _text(path: str | os.PathLike[str]) -> str:
+    check_regular(path, os.stat(path).st_mode, ("a device", "a socket"), "give the name of a file or a pipe")
     content = Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
     try:
         return content.decode()
