@@ -9,11 +9,20 @@ sums depend on the number of threads.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 try:
-    from numba import njit
+    try:
+        from numba import njit
+    except RuntimeError as error:
+        # Numba imports SciPy where it is installed, and SciPy an executor, which is refused once the main thread has
+        # ended. Nothing here needs SciPy, and nobody can import it any more.
+        if "shutdown" not in str(error):
+            raise
+        sys.modules["scipy"] = None  # type: ignore[assignment]
+        from numba import njit
 except ImportError as error:  # numba refuses a NumPy newer than it knows
     raise ImportError(
         f"nmfcore needs numba, which failed to import: {error}. "
