@@ -23,7 +23,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # Who may import whom: a module may import from the layers before its own, and within its own room (folder).
 LAYERS = [
-    {"_types"},
+    {"_types", "streams"},
     {"archive", "frames", "kernels", "parallel", "reference", "stopping"},
     {"data", "result", "validation"},
     {"fills", "observed", "solvers", "starts"},

@@ -21,6 +21,7 @@ from nmfcore.rank.selection import RULES, RankSelection
 from nmfcore.result import Factorization
 from nmfcore.scale import Scale
 from nmfcore.stopping import EXACT, ConvergenceWarning, Status
+from nmfcore.streams import warn
 from nmfcore.undetermined import PredictionWarning
 
 # Times what a random start has. Coordinate descent forgets it in its first sweep; multiplicative updates, which have
@@ -113,7 +114,7 @@ class Search:
             warnings.simplefilter("ignore", PredictionWarning)  # the held-out error says it
             s = self._walk(path, self._nothing(path.folds, loss))
         if path.unconverged:
-            warnings.warn(path.shortfall, ConvergenceWarning, stacklevel=3)
+            warn(path.shortfall, ConvergenceWarning, stacklevel=3)
         return s
 
     def _nothing(self, folds: Folds, loss: str | float) -> RankSelection:

@@ -58,7 +58,7 @@ def python(code: str, *options: str) -> str:
         [sys.executable, *options, "-c", textwrap.dedent(FIT) + textwrap.dedent(code)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
