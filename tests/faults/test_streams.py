@@ -271,6 +271,7 @@ LIBRARY = """
     import sys, warnings
     import numpy as np
     import nmfcore
+    from nmfcore.kernels import _cache
 
     X = np.random.RandomState(0).random_sample((6, 5))
     ratings = nmfcore.datasets.planted_ratings(60, 50, 1200)
@@ -284,6 +285,8 @@ LIBRARY = """
         yield nmfcore.select_rank(X, [1, 2], max_iter=2, random_state=0)
         yield nmfcore.Recommender(rank=1, max_iter=2, random_state=0).fit(ratings, progress=True).factorization_
         yield model.fold_in(low)  # below the level
+        _cache._told = False
+        yield _cache._tell("A cache that cannot be used.") or "told"
 
     def digest():
         return [str(one).split("in ")[0] for one in acts()]
