@@ -18,14 +18,16 @@ __version__ = "0.2.0"
 if TYPE_CHECKING:
     from nmfcore import datasets, metrics, plot, reference, solvers
     from nmfcore.front_door import factorize
+    from nmfcore.kernels import CacheWarning
     from nmfcore.rank import RankSelection, select_rank
     from nmfcore.ratings import Ratings, Recommender, evaluate
     from nmfcore.result import Factorization, load
     from nmfcore.stopping import ConvergenceWarning, Status
     from nmfcore.undetermined import PredictionWarning
-    from nmfcore.warm import warmup
+    from nmfcore.warm import clear_cache, warmup
 
 _HOME = {
+    "CacheWarning": "nmfcore.kernels",
     "ConvergenceWarning": "nmfcore.stopping",
     "Factorization": "nmfcore.result",
     "PredictionWarning": "nmfcore.undetermined",
@@ -33,6 +35,7 @@ _HOME = {
     "Ratings": "nmfcore.ratings",
     "Recommender": "nmfcore.ratings",
     "Status": "nmfcore.stopping",
+    "clear_cache": "nmfcore.warm",
     "datasets": "",
     "evaluate": "nmfcore.ratings",
     "factorize": "nmfcore.front_door",
@@ -46,6 +49,7 @@ _HOME = {
 }
 
 __all__ = [
+    "CacheWarning",
     "ConvergenceWarning",
     "Factorization",
     "PredictionWarning",
@@ -53,6 +57,7 @@ __all__ = [
     "Ratings",
     "Recommender",
     "Status",
+    "clear_cache",
     "datasets",
     "evaluate",
     "factorize",

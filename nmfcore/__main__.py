@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 import warnings
 from collections.abc import Callable, Collection, Sequence
@@ -31,19 +30,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 if all went well, 2 for bad input (or none at all: then the help is shown), 130 after Ctrl-C. (``--help``,
-        ``--version`` and unknown options raise SystemExit, as argparse does.)
+        0 if all went well. 1 if something could not be printed because the standard output or error failed,
+        as on a full disk; a file that the command writes is written all the same. (A stream that was closed from the
+        beginning, and a reader that leaves early, are no failure.) 2 for bad input, or none at all: then the help is
+        shown. 130 after Ctrl-C. ``--help``, ``--version`` and unknown options raise SystemExit, as argparse does.
     """
+    with screen.screens() as (output, errors):
+        try:
+            return _ended(*_main(argv, output), output, errors)
+        except SystemExit as leaving:
+            leaving.code = leaving.code or _ended(0, None, output, errors)
+            raise
+
+
+def _main(argv: Sequence[str] | None, output: screen.Screen) -> tuple[int, str | None]:
+    """Run the command line; return its status and the file that it is there to write."""
     parser = _parser()
     arguments = parser.parse_args(argv)
     if arguments.command is None:
         parser.print_help(sys.stderr)
-        return 2
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal that has no ≈ or é shows ? instead
-    with screen.patient(output=_writes_a_file(arguments)), warnings.catch_warnings():
+        return 2, None
+    written = _written(arguments)
+    output.patient = written is not None
+    with warnings.catch_warnings():
         warnings.showwarning = partial(_show_warning, vars(arguments))
-        return _run(arguments)
+        return _run(arguments), written
+
+
+def _ended(status: int, written: str | None, output: screen.Screen, errors: screen.Screen) -> int:
+    """Say, where that can be said, that the output could not be printed; return the status with that in it."""
+    lost = output.loss()
+    if lost is not None:
+        done = f" {written} was written." if written is not None and status == 0 else ""
+        print(f"nmfcore: could not print to the standard output: {lost}.{done}", file=errors)
+    errors.flush()
+    return status or int(bool(output.failed or errors.failed))
 
 
 def _show_warning(options: Collection[str], message: Warning | str, *_: object) -> None:
@@ -54,10 +75,9 @@ def _show_warning(options: Collection[str], message: Warning | str, *_: object) 
 def _run(arguments: argparse.Namespace) -> int:
     try:
         _command(arguments.command)(arguments)
-        if sys.stdout is not None:  # None where it was closed before: `nmfcore ... >&-`
-            sys.stdout.flush()
-    except BrokenPipeError:  # whoever read our output has had enough: `nmfcore recommend ... | head`
-        screen.abandon(sys.stdout)
+        sys.stdout.flush()
+    except screen.Unread:  # the disk is full, or the reader has had enough: `nmfcore recommend ... | head`
+        pass
     except KeyboardInterrupt as interrupt:
         notes = getattr(interrupt, "__notes__", None) or ["Nothing was written."]
         print(f"\nnmfcore: interrupted. {escaped(notes[-1])}", file=sys.stderr)
@@ -68,11 +88,10 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _writes_a_file(arguments: argparse.Namespace) -> bool:
-    """Whether a command is there for more than what it prints, and has work left when nobody reads that any more."""
-    return arguments.command == "fit" or any(
-        getattr(arguments, name, None) not in (None, "-") for name in ("out", "plot")
-    )
+def _written(arguments: argparse.Namespace) -> str | None:
+    """Return the file that a command writes, for which it has work left when nobody reads what it prints."""
+    files = (getattr(arguments, name, None) for name in ("out", "plot"))
+    return next((file for file in files if file not in (None, "-")), None)
 
 
 def _command(name: str) -> Callable[[argparse.Namespace], None]:

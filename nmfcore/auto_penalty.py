@@ -62,6 +62,7 @@ from nmfcore.holdout.sparse import CSR
 from nmfcore.result import Factorization
 from nmfcore.starts import FAST
 from nmfcore.stopping import ConvergenceWarning
+from nmfcore.streams import warn
 from nmfcore.undetermined import PredictionWarning
 from nmfcore.validation import Compressed
 
@@ -109,7 +110,7 @@ def fit(X: object, rank: int, asked: dict[str, Any]) -> Factorization:
             search = _Search(problem, rank, asked, began)
             l2, start, init = search.run()
             if search.beside_means > WORSE and search.finished:
-                warnings.warn(_of_means(search.beside_means, rank, asked["offsets"]), PredictionWarning, stacklevel=3)
+                warn(_of_means(search.beside_means, rank, asked["offsets"]), PredictionWarning, stacklevel=3)
         searches = False
         f = _final(problem, rank, asked | start | {"l2": l2}, began)
         settings = f.settings | {"missing_values": asked["missing_values"], "max_time": asked["max_time"]}
@@ -440,7 +441,7 @@ def _final(problem: _Problem, rank: int, asked: dict[str, Any], began: float) ->
             warnings.simplefilter("always")
             f = factorize(rank=rank, **asked)
         for warning in caught:
-            warnings.warn(warning.message, warning.category, stacklevel=4)
+            warn(warning.message, warning.category, stacklevel=4)
         return finished(f)
     except KeyboardInterrupt as interrupt:
         last = getattr(interrupt, "factorization", f)

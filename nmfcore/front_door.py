@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from nmfcore.solve import Estimate, Plan, Run, solve
 from nmfcore.solvers import HALS, MU, Penalty, Solver
 from nmfcore.solvers.base import check_flag
 from nmfcore.stopping import HALF, LAST, ConvergenceWarning, Status, Stop
+from nmfcore.streams import warn
 from nmfcore.transform import solve_rows
 from nmfcore.undetermined import PredictionWarning
 
@@ -307,9 +307,9 @@ def factorize(
             solve(data, W0, Ht0, plan, stop=stop, run=run, watch=watch)
         f = _result(run, scale, complete, settings)
         if not f.converged and f.status is not Status.CALLBACK and stop.tol > 0:
-            warnings.warn(f"{_shortfall(f, stop)} {f.status.value}", ConvergenceWarning, stacklevel=2)
+            warn(f"{_shortfall(f, stop)} {f.status.value}", ConvergenceWarning, stacklevel=2)
         if (said := _out_of_range(data, scale, f)) is not None:
-            warnings.warn(said, PredictionWarning, stacklevel=2)
+            warn(said, PredictionWarning, stacklevel=2)
         return f
     except KeyboardInterrupt as interrupt:  # wherever it comes, it brings what there is
         interrupt.factorization = (  # type: ignore[attr-defined]

@@ -13,6 +13,7 @@ import numpy as np
 from nmfcore import frames, memory
 from nmfcore._types import Array
 from nmfcore.kernels import sparse as sparse_kernels
+from nmfcore.streams import tolerant_bar
 
 LOSSES = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
 NAN_REMEDY = (
@@ -422,4 +423,4 @@ def tqdm() -> Any:
         from tqdm.auto import tqdm as bar
     except ImportError as error:
         raise ImportError("progress=True needs tqdm: python -m pip install tqdm") from error
-    return bar
+    return tolerant_bar(bar)

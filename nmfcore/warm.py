@@ -1,4 +1,4 @@
-"""Compile ahead of time: what the first fits of a process would otherwise wait for."""
+"""Compile ahead of time what the first fits of a process would otherwise wait for; forget what was compiled."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import numpy as np
 from nmfcore import losses, validation
 from nmfcore._types import Array
 from nmfcore.data import Data, Dense, Sparse
+from nmfcore.kernels._cache import clear
+from nmfcore.kernels._jit import KERNELS
 from nmfcore.kernels.sparse import by_rows, columns_rise
 from nmfcore.parallel import Team
 from nmfcore.punctured import Punctured
@@ -27,7 +29,7 @@ def warmup(dtype: object = None, loss: str | float | None = None) -> None:
     The first fit after an installation compiles the kernels it needs, which takes seconds; the first fit of any later
     process loads them from the cache, which takes a fraction of one. Call this where that time is better spent: while
     an image is built, when a service starts, before something is timed. What a Recommender recommends and is evaluated
-    with is among them.
+    with is among them. With ``NMFCORE_CACHE=0`` in the environment there is no cache, and it compiles every time.
 
     Parameters
     ----------
@@ -43,6 +45,10 @@ def warmup(dtype: object = None, loss: str | float | None = None) -> None:
     ValueError
         If there is no such dtype or loss.
 
+    See Also
+    --------
+    clear_cache : Remove what was compiled, and where that is kept.
+
     Examples
     --------
     >>> import nmfcore
@@ -57,6 +63,41 @@ def warmup(dtype: object = None, loss: str | float | None = None) -> None:
                     _use(data, beta, team)
     if 2.0 in betas:
         _rank()
+
+
+def clear_cache() -> int:
+    """Remove the compiled code that is kept on disk; the next fit compiles again.
+
+    Nobody needs this after an update: code of other sources or versions is never used. It is the remedy where
+    :class:`nmfcore.CacheWarning` comes back in every process, and it frees the room.
+
+    Returns
+    -------
+    int
+        How many files were removed. No others than those of this package's kernels are.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be removed.
+
+    See Also
+    --------
+    warmup : Compile every kernel, or load it from the cache.
+
+    Notes
+    -----
+    The cache is in folders ``__pycache__`` beside the modules where these are writable, else in the user's folder for
+    caches. The environment variable ``NUMBA_CACHE_DIR`` names another folder. ``NMFCORE_CACHE=0``, set before Python
+    starts, does without a cache: every process then compiles what it needs, for some seconds.
+
+    Examples
+    --------
+    >>> import nmfcore
+    >>> nmfcore.clear_cache()  # doctest: +SKIP
+    38
+    """
+    return clear(KERNELS)
 
 
 def _of_every_kind(dtype: np.dtype[np.floating]) -> tuple[Data, ...]:

@@ -6,13 +6,14 @@ import argparse
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nmfcore import datasets, factorize
 from nmfcore.cli.fit import Predict, errors
+from nmfcore.cli.screen import Unread
 from nmfcore.cli.words import invoked_as
 from nmfcore.datasets import MovieTable
 from nmfcore.ratings import GlobalMean, Ratings, Recommender, UserItemMeans
@@ -201,9 +202,15 @@ def _beside(left: list[str], right: list[str]) -> str:
 def _compiling() -> Iterator[None]:
     """Say so, if what follows takes so long that it must be Numba at work for the first time on this machine."""
     hint = "(compiling for this machine; only the first run has to)\n"
-    timer = threading.Timer(1.0, print, args=[hint], kwargs={"flush": True})
-    timer.start()
+    timer = threading.Timer(1.0, _show, args=[hint])
+    with suppress(RuntimeError):  # as many threads as the system allows: nothing is said
+        timer.start()
     try:
         yield
     finally:
         timer.cancel()
+
+
+def _show(hint: str) -> None:
+    with suppress(Unread):  # who prints next will meet it
+        print(hint, flush=True)

@@ -1,69 +1,101 @@
-"""Where commands print to: who stops reading ends the printing, not the work; who watches sees that work goes on."""
+"""Where commands print to: a stream that fails ends the printing, not the work; who watches sees that work goes on."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shutil
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import TextIO
+
+from nmfcore.streams import Tolerant, is_closed, is_watched
 
 PATIENCE = 1.0  # seconds before there is anything to say
 EVERY = 0.5  # seconds between two signs of life
 
 
-class Screen:
-    """A stream that nobody need read to the end: once its reader has left, what is written to it is thrown away."""
+class Unread(Exception):
+    """Nothing more can be printed, and the command is there for nothing else."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+class Screen(Tolerant):
+    """A standard stream of a command: what it does not take is dropped, and remembered.
+
+    Parameters
+    ----------
+    stream : text stream or None
+        The real one.
+
+    Attributes
+    ----------
+    patient : bool
+        Whether the command goes on where the stream fails, because it also writes a file; else `Unread` is raised.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        super().__init__(stream)
+        self.patient = True
+        self._unseen = False
+        self._error: OSError | None = None
 
     def write(self, text: str) -> int:
-        """Write, if somebody reads."""
-        try:
-            return self._stream.write(text)
-        except BrokenPipeError:
-            abandon(self._stream)
-            return len(text)
+        """Write, if there is something to write to."""
+        self._unseen = self._unseen or is_closed(self._stream)
+        return super().write(text)
 
-    def flush(self) -> None:
-        """Hand on what was written, if somebody reads."""
-        try:
-            self._stream.flush()
-        except BrokenPipeError:
-            abandon(self._stream)
+    @property
+    def failed(self) -> OSError | None:
+        """Why something was lost that a reader was there for; None where the stream is closed, or its reader left."""
+        return None if isinstance(self._error, BrokenPipeError) else self._error
+
+    def loss(self) -> str | None:
+        """Return why something could not be printed; None if nothing was lost, or its reader left."""
+        self.patient = True
+        self.flush()
+        if self.failed:
+            return self.failed.strerror or str(self.failed)
+        return "it is closed" if self._unseen else None
+
+    def _fail(self, error: OSError) -> None:
+        self._error = self._error or error
+        _abandon(self._stream)
+        if not self.patient:
+            raise Unread from error
 
 
-def abandon(stream: TextIO) -> None:
-    """Let a stream whose reader has left end nowhere: what it still holds would raise once more at the exit."""
-    with contextlib.suppress(OSError, ValueError):  # a stream of a test has no file behind it
+def _abandon(stream: TextIO | None) -> None:
+    """Let a stream end nowhere: what it still holds would raise once more at the exit."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # a stream of a test has no file behind it
         nowhere = os.open(os.devnull, os.O_WRONLY)
         try:
-            os.dup2(nowhere, stream.fileno())
+            os.dup2(nowhere, stream.fileno())  # type: ignore[union-attr]
         finally:
             os.close(nowhere)
 
 
 @contextlib.contextmanager
-def patient(*, output: bool) -> Iterator[None]:
-    """While this lasts, the end of who reads the errors raises nothing; with ``output``, of who reads that neither."""
-    with contextlib.ExitStack() as stack:
-        if sys.stderr is not None:
-            stack.enter_context(contextlib.redirect_stderr(Screen(sys.stderr)))
-        if output and sys.stdout is not None:
-            stack.enter_context(contextlib.redirect_stdout(Screen(sys.stdout)))
-        yield
+def screens() -> Iterator[tuple[Screen, Screen]]:
+    """Put screens in the place of the standard output and the standard error; return them in this order."""
+    _reserve()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        with contextlib.suppress(OSError, ValueError):  # closed, or full before
+            sys.stdout.reconfigure(errors="replace")  # a terminal that has no ≈ or é shows ? instead
+    output, errors = Screen(sys.stdout), Screen(sys.stderr)
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+        yield output, errors
 
 
-def is_watched() -> bool:
-    """Whether a person sees what is written to the standard error."""
-    return sys.stderr is not None and sys.stderr.isatty()
+def _reserve() -> None:
+    """Let no file that is opened get the number of a standard stream that is closed: C code may write there."""
+    with contextlib.suppress(OSError):
+        number = -1
+        while number <= 2:
+            number = os.open(os.devnull, os.O_RDWR)
+        os.close(number)
 
 
 @contextlib.contextmanager
@@ -76,24 +108,25 @@ def going_on(what: str) -> Iterator[None]:
         yield
         return
     over, began = threading.Event(), time.perf_counter()
-    thread = threading.Thread(target=_tell, args=(what, over, began, sys.stderr), daemon=True)
-    thread.start()
+    thread = threading.Thread(target=_tell, args=(what, over, began, Tolerant(sys.stderr)), daemon=True)
+    with contextlib.suppress(RuntimeError):  # as many threads as the system allows: nothing is told
+        thread.start()
     try:
         yield
     finally:
         over.set()
-        thread.join()
+        if thread.is_alive():
+            thread.join()
 
 
-def _tell(what: str, over: threading.Event, began: float, stream: TextIO) -> None:
+def _tell(what: str, over: threading.Event, began: float, stream: Tolerant) -> None:
     line, pause = "", PATIENCE
-    with contextlib.suppress(OSError):  # the terminal may be gone; the work goes on
-        while not over.wait(pause):
-            seconds = f": {time.perf_counter() - began:.0f} s"
-            room = shutil.get_terminal_size().columns - len(seconds) - 1  # a line that is broken cannot be taken back
-            line, pause = f"{what[: max(room, 0)]}{seconds}", EVERY
-            stream.write(f"\r{line}")
-            stream.flush()
-        if line:
-            stream.write(f"\r{' ' * len(line)}\r")
-            stream.flush()
+    while not over.wait(pause):
+        seconds = f": {time.perf_counter() - began:.0f} s"
+        room = shutil.get_terminal_size().columns - len(seconds) - 1  # a line that is broken cannot be taken back
+        line, pause = f"{what[: max(room, 0)]}{seconds}", EVERY
+        stream.write(f"\r{line}")
+        stream.flush()
+    if line:
+        stream.write(f"\r{' ' * len(line)}\r")
+        stream.flush()

@@ -9,16 +9,27 @@ sums depend on the number of threads.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 try:
-    from numba import njit
+    try:
+        from numba import njit
+    except RuntimeError as error:
+        # Numba imports SciPy where it is installed, and SciPy an executor, which is refused once the main thread has
+        # ended. Nothing here needs SciPy, and nobody can import it any more.
+        if "shutdown" not in str(error):
+            raise
+        sys.modules["scipy"] = None  # type: ignore[assignment]
+        from numba import njit
 except ImportError as error:  # numba refuses a NumPy newer than it knows
     raise ImportError(
         f"nmfcore needs numba, which failed to import: {error}. "
         "Remedy: python -m pip install --upgrade numba, or install the NumPy version that numba names."
     ) from error
+
+from nmfcore.kernels._cache import Cache
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -29,16 +40,22 @@ _OPTIONS: dict[str, Any] = {
 }
 _CACHE = os.environ.get("NMFCORE_CACHE", "1").lower() not in ("0", "false", "")
 
+KERNELS: list[Callable[..., Any]] = []  # the functions behind all kernels that were imported
+
 
 def kernel(function: F) -> F:
     """Compile ``function`` on its first call, with the result kept on disk where a folder is writable."""
-    if _CACHE:
+    KERNELS.append(function)
+    compiled = njit(**_OPTIONS)(function)
+    if _CACHE and hasattr(compiled, "enable_caching"):  # not where NUMBA_DISABLE_JIT leaves it uncompiled
         try:
-            return njit(cache=True, **_OPTIONS)(function)  # type: ignore[no-any-return]
+            compiled._cache = Cache(function)  # what enable_caching does, with Numba's own
+        except OSError:  # the sources cannot be read
+            pass
         except RuntimeError as error:  # a read-only installation without a home directory
             if "cannot cache" not in str(error):
                 raise
-    return njit(**_OPTIONS)(function)  # type: ignore[no-any-return]
+    return compiled  # type: ignore[no-any-return]
 
 
 def inlined_kernel(function: F) -> F:

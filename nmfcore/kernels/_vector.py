@@ -5,8 +5,7 @@ fixed number of lanes, which LLVM cuts to what the processor has; only how many 
 number and size of its registers. :mod:`nmfcore.kernels._plain` says in NumPy what each block does, and is what runs
 where Numba is told not to compile.
 
-A kernel that uses them keeps their code in its cache on disk: after an edit of any of these files, touch those of the
-kernels, or set ``NUMBA_CACHE_DIR``.
+A kernel that uses them keeps their code in its cache on disk, which an edit of any file in this folder makes stale.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from nmfcore.rank.selection import RULES, RankSelection
 from nmfcore.result import Factorization
 from nmfcore.scale import Scale
 from nmfcore.stopping import EXACT, ConvergenceWarning, Status
+from nmfcore.streams import warn
 from nmfcore.undetermined import PredictionWarning
 
 # Times what a random start has. Coordinate descent forgets it in its first sweep; multiplicative updates, which have
@@ -121,7 +122,7 @@ class Search:
                 warnings.simplefilter("ignore", PredictionWarning)  # the held-out error says it
                 self._walk(path, complete, loss)
             if path.unconverged:
-                warnings.warn(path.shortfall, ConvergenceWarning, stacklevel=3)
+                warn(path.shortfall, ConvergenceWarning, stacklevel=3)
             return complete[-1]
         except KeyboardInterrupt as interrupt:
             interrupt.selection = complete[-1] if complete else None  # type: ignore[attr-defined]

@@ -10,7 +10,6 @@ the objective sooner, but not the error on ratings that were held out.
 from __future__ import annotations
 
 import dataclasses
-import sys
 import warnings
 from typing import Any, NamedTuple, Self
 
@@ -26,6 +25,7 @@ from nmfcore.ratings.posing import pose, pose_users, unit_of
 from nmfcore.ratings.ratings import Ratings
 from nmfcore.ratings.unknown_ids import NOWHERE, Unknown
 from nmfcore.result import Factorization
+from nmfcore.streams import is_watched
 
 L2_PER_MEAN = 0.0185  # of the mean rating; a compromise between validation parts of four sets, see Recommender
 # The weight of means where there are no ratings, and the ratings for each user and item at which it is half of that.
@@ -153,7 +153,7 @@ def fold_in(model: Model, ratings: Ratings, unknown: Unknown = "error") -> Model
 
 def bar_is_possible() -> bool:
     """Whether a person is watching, and tqdm is there."""
-    if sys.stderr is None or not sys.stderr.isatty():  # None where it is closed
+    if not is_watched():
         return False
     try:
         import tqdm  # noqa: F401

@@ -8,11 +8,10 @@ Ratings ``r``, ``5 r``, ``r + 75`` and ``5 r + 75`` have the same model.
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 
 from nmfcore.ratings.ratings import Ratings
+from nmfcore.streams import warn
 
 LOWEST = 0.25  # of the range: where the lowest rating may be
 NOTHING = 1e-9  # of the range: a level that rounding makes of none
@@ -43,7 +42,7 @@ def lowered(ratings: Ratings, level: float, stacklevel: int = 4) -> Ratings:
     below = int(np.count_nonzero(data < 0.0))
     if below:
         lowest = f"{ratings.data.min():g}"
-        warnings.warn(
+        warn(
             f"{below} of {ratings.nnz} ratings are below the level of the model, {level:g} (the lowest is {lowest}), "
             "and count as that. Fit anew if the scale has changed.",
             UserWarning,
@@ -57,7 +56,7 @@ def warn_of_values(ratings: Ratings) -> None:
     """Warn of values that are no ratings: all equal, or with a long tail."""
     low, high = float(ratings.data.min()), float(ratings.data.max())
     if ratings.nnz > 1 and low == high:
-        warnings.warn(
+        warn(
             f"all {ratings.nnz} ratings are {low:g}: there is nothing to learn from them but who rated what.",
             UserWarning,
             stacklevel=3,
@@ -66,7 +65,7 @@ def warn_of_values(ratings: Ratings) -> None:
         return
     share = float(np.mean(ratings.data / high))  # a sum of the largest numbers would overflow
     if LONG_TAIL * share < 1.0:
-        warnings.warn(
+        warn(
             f"the largest value is {high:g}, the mean {share * high:.3g}: values with so long a tail, such as counts, "
             "are fitted to the largest. Take their logarithm, numpy.log1p, first.",
             UserWarning,

@@ -8,7 +8,6 @@ import os
 import shutil
 import stat
 import tempfile
-import warnings
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from nmfcore.ratings.duck import literal
 from nmfcore.ratings.formats import Format, find_format
 from nmfcore.ratings.layout import WHITESPACE, Layout, Line, find_layout, quote
 from nmfcore.ratings.lines import Encoded, read_lines, text_lines
+from nmfcore.streams import warn
 
 Column = str | int | None
 SAMPLE = 1000  # lines by which the layout is found
@@ -263,7 +263,7 @@ def _hint(encoded: Encoded, name: str, not_rated: Collection[float]) -> None:
             suspect, why = lone, f"the value {lone:g} is alone beyond the others ({rest[0]:g} to {rest[-1]:g})"
     if suspect is not None:
         options = f"not_rated={suspect:g}, on the command line --not-rated {suspect:g}"
-        warnings.warn(
+        warn(
             f"{name}: {why}. If it stands for 'not rated', pass {options}.",
             UserWarning,
             stacklevel=5,  # who called Ratings.from_file
