@@ -88,8 +88,9 @@ def load(path: str | os.PathLike[str], recommender: Callable[..., R], max_bytes:
         # The first version had neither level nor lift, and a prior among its settings.
         mean, damping, low, high, level, lift, prior = [*arrays["levels"].tolist(), 0.0, 0.0, settings.prior][:7]
         rounding = 1e-9 * high  # of the mean, where all ratings are the same
+        lowest, highest = max(low - level, 0.0), max(high - level, 0.0)  # those below the level count as 0
         if not (
-            0 <= low - level <= mean + rounding and mean <= high - level + rounding < np.inf and 0 <= damping < np.inf
+            0 <= low <= high < np.inf and lowest - rounding <= mean <= highest + rounding and 0 <= damping < np.inf
         ):
             raise ValueError(f"a mean of {mean} between {low} and {high}, level {level}, damping {damping}")
         if not (level >= 0 and lift >= 0 and prior and 0 < prior < np.inf):
