@@ -5,14 +5,16 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench bench-compare notebooks clean
+.PHONY: help demo test fuzz lint format bench bench-compare faults notebooks clean
 
 help:
 	@echo "make demo               factorise, predict and recommend: the movie table, then planted ratings"
 	@echo "make demo RATINGS=path  the same on your own ratings file (options: OPTIONS='--rank 10 --l2 0.1')"
 	@echo "make test               the test suite, checked against scikit-learn"
+	@echo "make fuzz               random problems, models and files, for minutes; SEED=1 draws others, and the same again"
 	@echo "make lint               ruff (format and lint) and mypy --strict"
 	@echo "make bench              time the kernels and save the run; make bench-compare: beside the last saved one"
+	@echo "make faults             what comes of each fault here and in scikit-learn, written to benchmarks/faults.md"
 	@echo "make notebooks          rebuild and execute the notebooks from notebooks/src"
 
 # The environment is rebuilt when pyproject.toml changes.
@@ -36,6 +38,11 @@ endif
 test: $(STAMP)
 	$(BIN)/python -m pytest $(ARGS)
 
+SEED ?= 0
+
+fuzz: $(STAMP)
+	NMFCORE_FUZZ=long NMFCORE_FUZZ_SEED=$(SEED) $(BIN)/python -m pytest tests/faults $(ARGS)
+
 lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -54,6 +61,9 @@ bench: $(STAMP)
 
 bench-compare: $(STAMP)
 	$(BENCH) --benchmark-compare$(if $(RUN),=$(RUN)) --benchmark-compare-fail=min:25% $(ARGS)
+
+faults: $(STAMP)
+	$(BIN)/python -m benchmarks faults $(ARGS)
 
 notebooks: $(STAMP)
 	$(BIN)/python notebooks/build.py

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("race", "report", "defaults", "scaling")
+NAMES = ("race", "report", "defaults", "scaling", "faults")
 
 
 def main() -> int:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from processes import python
 
 import nmfcore
 from nmfcore import ConvergenceWarning, Factorization, Status
@@ -47,20 +48,6 @@ def same(f: Factorization, g: Factorization) -> None:
 
 def our_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("nmfcore")]
-
-
-def python(code: str, *options: str, **environment: str) -> str:
-    """What a fresh interpreter prints."""
-    done = subprocess.run(
-        [sys.executable, *options, "-c", textwrap.dedent(code)],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 # ---- ends -------------------------------------------------------------------------------------------------------

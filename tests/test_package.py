@@ -8,13 +8,12 @@ import os
 import re
 import shutil
 import statistics
-import subprocess
-import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from processes import python
 
 import nmfcore
 
@@ -45,21 +44,6 @@ LAYERS = [
 # Asked for on call only: a result can be asked about new rows, which is the front door's business, and for a picture;
 # a penalty is chosen by many fits.
 UPWARD = {("result", "front_door"), ("rank", "plot"), ("front_door", "auto_penalty")}
-
-
-def python(code: str, *options: str, cwd: Path | None = None, **environment: str) -> str:
-    """What a fresh interpreter prints."""
-    done = subprocess.run(
-        [sys.executable, *options, "-c", textwrap.dedent(code)],
-        env=os.environ | environment,
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def room(path: Path) -> str:

@@ -332,3 +332,31 @@ def test_settings_changed_since_the_fit_do_not_spoil_the_file(ratings: Ratings, 
     loaded = Recommender.load(tmp_path / "m.npz")
     assert (loaded.rank, loaded.offsets) == (4, True)
     assert loaded.predict(1, 1) == model.predict(1, 1)
+
+
+@pytest.mark.filterwarnings("ignore:.* ratings are below the level of the model")
+@pytest.mark.parametrize("low", [30.0, 78.0, 1.0])
+def test_a_model_with_ratings_below_its_level_is_saved_loaded_and_folds_in(tmp_path: Path, low: float) -> None:
+    some = Ratings.from_triplets([1, 1, 2, 2, 3], [1, 2, 1, 3, 2], [80.0, 85.0, 100.0, 95.0, 90.0])
+    model = Recommender(rank=1, random_state=0).fit(some)
+    assert model.level_ > 70
+    model.partial_fit(Ratings.from_triplets([1, 4, 4, 5], [1, 1, 2, 4], [low] * 4))
+    assert model.rating_range_ == (low, 100.0)
+    model.save(tmp_path / "m.npz")
+    loaded = Recommender.load(tmp_path / "m.npz")
+    assert loaded.rating_range_ == model.rating_range_
+    for given in ({1: low}, {1: low, 3: 95.0}):
+        guest, same = (one.fold_in(given).predict("new", [1, 2, 3]) for one in (model, loaded))
+        np.testing.assert_array_equal(guest, same)
+        assert np.isfinite(guest).all()
+
+
+@pytest.mark.filterwarnings("ignore::nmfcore.ConvergenceWarning")
+@pytest.mark.parametrize("scale", [1e200, 1e-200, 1e9, 1e-9])
+def test_ratings_of_another_scale_leave_nothing_to_go_on_from(scale: float) -> None:
+    """Factors of the old scale would be beyond what float32 holds, or far from every rating."""
+    users, items, values = [1, 1, 2, 2, 3], [1, 2, 1, 3, 2], np.array([5.0, 3.0, 4.0, 1.0, 2.0])
+    model = Recommender(rank=1, random_state=0).fit(Ratings.from_triplets(users, items, values * scale))
+    model.partial_fit(Ratings.from_triplets(users, items, values))
+    fresh = Recommender(rank=1, random_state=0, max_iter=5).fit(Ratings.from_triplets(users, items, values))
+    np.testing.assert_array_equal(model.predict(users, items), fresh.predict(users, items))

@@ -35,6 +35,7 @@ MOST_L2 = 1e30  # float32 ends some way beyond
 LEAST_PRIOR, MOST_PRIOR = 1e-30, 1e30  # as it does here
 SWEEPS = 8  # of each row, always
 CARRIED = 0.3  # of every step: a held-out error is reached in two thirds of the iterations
+OTHER_SCALE = 1e6  # times the mean: ratings on a scale of which a model tells nothing
 MANY = 5_000_000  # ratings: a fit of so many takes long enough for a bar
 
 
@@ -108,11 +109,18 @@ def check_l2(l2: float, means: UserItemMeans) -> None:
 
 
 def start_from(model: Model, ratings: Ratings) -> dict[str, NDArray[Any]]:
-    """W and H to begin with for the model's ratings and more: who and what is new is average."""
+    """W and H to begin with for the model's ratings and more: who and what is new is average.
+
+    Nothing, if the mean is no longer of the size that it had: of ratings on such another scale the model tells nothing,
+    and its factors would be beyond what the arithmetic holds.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of ratings below the level: the fit that begins here says so
         mean = GlobalMean.fit(lowered(ratings, model.level))
-    whole = in_unit(model.whole, unit_of(model.means) / unit_of(mean))
+    ratio = unit_of(model.means) / unit_of(mean)
+    if not 1.0 / OTHER_SCALE <= ratio <= OTHER_SCALE:
+        return {}
+    whole = in_unit(model.whole, ratio)
     W, Ht = np.repeat(whole.W[-1:], ratings.shape[0] + 1, 0), np.repeat(whole.H.T[-1:], ratings.shape[1] + 1, 0)
     W[ratings.user_index(model.ratings.users)] = whole.W[:-1]
     Ht[ratings.item_index(model.ratings.items)] = whole.H.T[:-1]
@@ -142,9 +150,9 @@ def fold_in(model: Model, ratings: Ratings, unknown: Unknown = "error") -> Model
     # Positions ascend within each user, as ids of both do.
     entries = ratings.indptr, columns[ratings.indices]
     theirs, posed = (Ratings(r.users, model.ratings.items, *entries, r.data) for r in (ratings, posed))
-    limits = model.limits[0] - model.level, model.limits[1] - model.level
+    low, high = (max(limit - model.level, 0.0) for limit in model.limits)  # ratings below the level count as 0
     problem = pose_users(
-        posed, model.means, limits, model.prior, unit_of(model.means), model.lift / unit_of(model.means), others
+        posed, model.means, (low, high), model.prior, unit_of(model.means), model.lift / unit_of(model.means), others
     )
     W = model.whole.transform(problem.X, weights=problem.weights)
     whole = dataclasses.replace(model.whole, W=np.vstack((W, model.whole.W[-1:])))

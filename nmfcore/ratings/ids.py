@@ -236,7 +236,9 @@ def _from_floats(array: NDArray[Any], noun: str) -> NDArray[np.int64]:
         bad = array != np.floor(array)
     if bad.any():
         row = int(np.argmax(bad))
-        raise ValueError(f"{noun} id in row {row} is {array[row]}; ids are integers or strings, none missing")
+        remedy = "ids are integers or strings: convert the column with int or str"
+        remedy = "drop that rating or give it one" if np.isnan(array[row]) else remedy
+        raise ValueError(f"{noun} id in row {row} is {array[row]}; {remedy}")
     return array.astype(np.int64)
 
 

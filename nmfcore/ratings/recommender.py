@@ -201,7 +201,8 @@ class Recommender:
     ) -> Self:
         """Take new ratings in and go on from the model there is; new users and items begin as the average ones.
 
-        A rating of what the user had rated before replaces that. Afterwards ``ratings_`` has all ratings.
+        A rating of what the user had rated before replaces that. Afterwards ``ratings_`` has all ratings. Where the new
+        ones make the mean a million times as large or as small, the fit begins anew.
 
         Parameters
         ----------

@@ -135,8 +135,9 @@ class Levels(NamedTuple):
         """Raise if no ratings have such numbers; the model's code relies on their ranges."""
         mean, damping, low, high, level, lift, prior = self
         rounding = 1e-9 * high  # of the mean, where all ratings are the same
+        lowest, highest = max(low - level, 0.0), max(high - level, 0.0)  # those below the level count as 0
         if not (
-            0 <= low - level <= mean + rounding and mean <= high - level + rounding < np.inf and 0 <= damping < np.inf
+            0 <= low <= high < np.inf and lowest - rounding <= mean <= highest + rounding and 0 <= damping < np.inf
         ):
             raise ValueError(f"a mean of {mean} between {low} and {high}, level {level}, damping {damping}")
         if not (level >= 0 and lift >= 0 and LEAST_PRIOR <= prior <= MOST_PRIOR):
