@@ -21,7 +21,6 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Collection, Mapping, Sequence
-from functools import partial
 from reprlib import repr as shortly
 from typing import IO, Any, TypeAlias
 
@@ -93,8 +92,11 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]], meta
     members = {name: _writable(name, array) for name, array in arrays.items()}
     text = _encode(meta)
     contents = {"meta": np.frombuffer(text, np.uint8), **members}
-    pieces = {f"{name}.npy": partial(npy.pieces, array) for name, array in contents.items()}
-    files.replace(path, lambda file: zip_writer.write(file, pieces))
+
+    def fill(file: IO[bytes]) -> None:
+        zip_writer.write(file, {f"{name}.npy": npy.pieces(array) for name, array in contents.items()})
+
+    files.replace(path, fill)
 
 
 def _writable(name: str, array: NDArray[Any]) -> NDArray[Any]:

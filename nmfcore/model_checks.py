@@ -50,18 +50,22 @@ def _of_factors(W: Array, H: Array) -> str | None:
         return f"W is {W.shape} and H is {H.shape}"
     if W.dtype != H.dtype or W.dtype.itemsize < 4:
         return f"W is {W.dtype} and H is {H.dtype}"
-    for name, A in (("W", W), ("H", H)):
-        if not (A.min() >= 0 and A.max() < np.inf):  # false with a NaN anywhere
+    largest = W.max(), H.max()
+    for name, A, top in zip("WH", (W, H), largest, strict=True):
+        if not (A.min() >= 0 and top < np.inf):  # false with a NaN anywhere
             return f"{name} has a negative or non-finite entry"
-    return None if predicts(W, H) else f"W and H are so large that {W.dtype} does not hold what they predict"
+    if not predicts(W, H, largest):
+        return f"W and H are so large that {W.dtype} does not hold what they predict"
+    return None
 
 
-def predicts(W: Array, H: Array) -> bool:
-    """Whether the dtype holds all predictions."""
+def predicts(W: Array, H: Array, largest: tuple[Any, Any] | None = None) -> bool:
+    """Whether the dtype holds all predictions; ``largest`` are the largest entries, if they are known."""
     (m, r), n = W.shape, H.shape[1]
+    top_W, top_H = largest or (W.max(), H.max())
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         # The largest of all are found in a third of the time that those of each component take.
-        if np.isfinite(W.max() * H.max() * r) or np.isfinite(W.max(axis=0) @ H.max(axis=1)):
+        if np.isfinite(top_W * top_H * r) or np.isfinite(W.max(axis=0) @ H.max(axis=1)):
             return True
         if m * n > MOST_PREDICTED:  # it would take too long to see whether these largest ever meet
             return False

@@ -21,7 +21,7 @@ _KINDS = "biufSU"  # booleans, integers, floats, byte strings, text
 _MAX_NUMBER = 8  # bytes; longdouble and complex have no place in a model, and longdouble differs by machine
 _MAX_STRING = 1 << 16  # bytes of one string: 16 384 characters of text
 _CHUNK = 1 << 20  # bytes read at a time
-_PIECE = 1 << 22  # bytes written at a time
+_PIECE = 1 << 18  # bytes written at a time: what is summed up and written stays in the caches
 
 # The header as NumPy has always written it. Anything else is refused before NumPy's parser sees it, which
 # evaluates a Python literal and may warn or run out of stack on what it does not like.

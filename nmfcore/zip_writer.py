@@ -1,8 +1,8 @@
-"""Zip archives of members that are stored as they are, written from beginning to end.
+"""Zip archives of members that are stored as they are.
 
-Python's ``zipfile`` goes back to correct the head of each member, and until it has done so the archive cannot be
-closed: an interrupt in between comes out as "Can't close the ZIP file while there is an open writing handle". Here the
-checksum comes before the content, and there is nothing to close.
+Python's ``zipfile`` has one object for an archive and one for the member that is written. It cannot close the first
+while the second is open: an interrupt comes out as "Can't close the ZIP file while there is an open writing handle".
+Here there is nothing to close.
 
 References
 ----------
@@ -14,10 +14,8 @@ from __future__ import annotations
 import struct
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Mapping
-from typing import IO, Any, TypeAlias
-
-Pieces: TypeAlias = Callable[[], Iterable[Any]]  # the content, in pieces that have the buffer protocol; asked for twice
+from collections.abc import Iterable, Mapping
+from typing import IO, Any
 
 LIMIT = (1 << 31) - 1  # larger sizes and offsets are written as Zip64 has them
 FULL = 0xFFFFFFFF  # says so
@@ -28,35 +26,37 @@ DATE = 1 << 5 | 1  # 1 January 1980: the same content gives the same bytes
 MODE = 0o600 << 16
 
 
-def write(file: IO[bytes], members: Mapping[str, Pieces]) -> None:
+def write(file: IO[bytes], members: Mapping[str, Iterable[Any]]) -> None:
     """Write an archive to a file that is empty.
 
     Parameters
     ----------
     file : binary file
-        Open for writing.
-    members : mapping of str to callable
-        For each name a function that returns the content, in pieces.
+        Open for writing, at any place of it.
+    members : mapping of str to iterable
+        For each name the content, in pieces that have the buffer protocol.
 
     Examples
     --------
     >>> import io, zipfile
     >>> file = io.BytesIO()
-    >>> write(file, {"a.txt": lambda: [b"one ", b"two"]})
+    >>> write(file, {"a.txt": [b"one ", b"two"]})
     >>> zipfile.ZipFile(file).read("a.txt")
     b'one two'
     """
     directory, offset = b"", 0
     for name, pieces in members.items():
         checksum, size = 0, 0
-        for piece in pieces():
+        file.write(_head(name, checksum, size))
+        for piece in pieces:
             checksum, size = zlib.crc32(piece, checksum), size + memoryview(piece).nbytes
-        head = _head(name, checksum, size)
-        file.write(head)
-        for piece in pieces():
             file.write(piece)
+        end = file.tell()
+        file.seek(offset)
+        file.write(_head(name, checksum, size))  # now that they are known
+        file.seek(end)
         directory += _entry(name, checksum, size, offset)
-        offset += len(head) + size
+        offset = end
     file.write(directory)
     file.write(_end(len(members), len(directory), offset))
 

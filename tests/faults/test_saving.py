@@ -352,12 +352,9 @@ class Full(io.FileIO):
     room = 0
 
     def write(self, data: Any) -> int:
-        data = memoryview(data).cast("B")
-        if len(data) > Full.room:
-            data = data[: Full.room]
+        data = memoryview(data).cast("B")[: max(0, Full.room - self.tell())]
         if not len(data):
             raise OSError(errno.ENOSPC, "No space left on device")
-        Full.room -= len(data)
         return super().write(data)
 
 
@@ -589,7 +586,7 @@ def by_zipfile(members: dict[str, bytes]) -> bytes:
 
 def by_writer(members: dict[str, bytes]) -> bytes:
     file = io.BytesIO()
-    zip_writer.write(file, {name: lambda c=content: iter([c[:3], c[3:]]) for name, content in members.items()})
+    zip_writer.write(file, {name: [content[:3], content[3:]] for name, content in members.items()})
     return file.getvalue()
 
 
