@@ -4,32 +4,44 @@
 full set would also assume that NaN does not exist. ``error_model="numpy"`` keeps divisions vectorisable.
 ``parallel=True`` is never used: it costs a second of compilation per kernel, kills forked children, and its
 sums depend on the number of threads.
+
+Numba is imported, and kernels are compiled or loaded, aside (:mod:`nmfcore.interruptible`): Ctrl-C in their midst would
+leave Numba half made for the rest of the process.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
-try:
+from nmfcore.interruptible import aside
+
+
+def _import_numba() -> Any:
     try:
-        from numba import njit
+        return importlib.import_module("numba")
     except RuntimeError as error:
         # Numba imports SciPy where it is installed, and SciPy an executor, which is refused once the main thread has
         # ended. Nothing here needs SciPy, and nobody can import it any more.
         if "shutdown" not in str(error):
             raise
         sys.modules["scipy"] = None  # type: ignore[assignment]
-        from numba import njit
+        return importlib.import_module("numba")
+
+
+try:
+    njit = aside(_import_numba).njit  # an interrupt would leave Numba half imported
 except ImportError as error:  # numba refuses a NumPy newer than it knows
     raise ImportError(
         f"nmfcore needs numba, which failed to import: {error}. "
         "Remedy: python -m pip install --upgrade numba, or install the NumPy version that numba names."
     ) from error
 
-from nmfcore.kernels._cache import Cache
+from nmfcore.kernels._cache import Cache  # noqa: E402  (it imports Numba)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -55,6 +67,8 @@ def kernel(function: F) -> F:
         except RuntimeError as error:  # a read-only installation without a home directory
             if "cannot cache" not in str(error):
                 raise
+    if hasattr(compiled, "_compile_for_args"):  # what a call for new types compiles or loads with
+        compiled._compile_for_args = partial(aside, compiled._compile_for_args)
     return compiled  # type: ignore[no-any-return]
 
 

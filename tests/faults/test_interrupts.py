@@ -6,6 +6,8 @@ work, `make fuzz` tries all of them.
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import sys
 import threading
 import warnings
@@ -243,3 +245,42 @@ def test_a_fitted_recommender_keeps_answering() -> None:
             assert np.isfinite(model.predict(user, item))
             if ratings.nnz == RATINGS.nnz:
                 assert model.predict(user, item) == old
+
+
+FIRST_FIT = """
+import signal, sys, time
+import numpy as np
+
+def interrupt(number, frame):
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGALRM, interrupt)
+began = time.perf_counter()
+signal.setitimer(signal.ITIMER_REAL, float(sys.argv[1]))
+try:
+    import nmfcore
+    f = nmfcore.factorize([[1.0, 2.0], [2.0, 4.0]], 1, random_state=0)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    print("done", time.perf_counter() - began)
+except KeyboardInterrupt:
+    print("interrupted", time.perf_counter() - began)
+import nmfcore
+f = nmfcore.factorize([[1.0, 2.0], [2.0, 4.0]], 1, random_state=0)
+g = nmfcore.factorize(np.eye(4) + 1.0, 2, random_state=0, loss="kullback-leibler", max_iter=3, tol=0)
+print(f.converged, g.n_iter)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer that interrupts")
+def test_the_first_fit_of_a_process_can_be_interrupted_at_any_time() -> None:
+    """Numba is then not half imported, and a kernel not half loaded."""
+    rng = np.random.default_rng(seed())
+    heard = []
+    for at in rng.uniform(0.15, 0.9, cases(4, 60)):
+        run = [sys.executable, "-c", FIRST_FIT, f"{at:.3f}"]
+        done = subprocess.run(run, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, (at, done.stderr)
+        first, second = done.stdout.splitlines()
+        assert second == "True 3", (at, done.stdout, done.stderr)
+        heard.append(first.split()[0])
+    assert "interrupted" in heard
