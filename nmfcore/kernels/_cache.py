@@ -36,6 +36,7 @@ INSIDE = tuple(f"{folder}{os.sep}" for folder in (Path(__file__).parents[1], Pat
 _caching: Any = caching  # without types
 _dumps: Any = serialize.dumps
 _told = False
+_unsaid: list[str] = []  # what say() has to warn of
 
 
 class Cache(_caching.FunctionCache):  # type: ignore[misc]
@@ -192,7 +193,13 @@ def _tell(message: str) -> None:
     global _told
     if not _told:
         _told = True
-        streams.warn(message, CacheWarning, _outside())
+        _unsaid.append(message)
+
+
+def say() -> None:
+    """Warn of what went wrong in the thread that compiles, where the caller of this package sees it."""
+    while _unsaid:
+        streams.warn(_unsaid.pop(), CacheWarning, _outside())
 
 
 def _outside() -> int:

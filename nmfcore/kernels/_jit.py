@@ -41,7 +41,7 @@ except ImportError as error:  # numba refuses a NumPy newer than it knows
         "Remedy: python -m pip install --upgrade numba, or install the NumPy version that numba names."
     ) from error
 
-from nmfcore.kernels._cache import Cache  # noqa: E402  (it imports Numba)
+from nmfcore.kernels._cache import Cache, say  # noqa: E402  (it imports Numba)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -68,8 +68,14 @@ def kernel(function: F) -> F:
             if "cannot cache" not in str(error):
                 raise
     if hasattr(compiled, "_compile_for_args"):  # what a call for new types compiles or loads with
-        compiled._compile_for_args = partial(aside, compiled._compile_for_args)
+        compiled._compile_for_args = partial(_compile_aside, compiled._compile_for_args)
     return compiled  # type: ignore[no-any-return]
+
+
+def _compile_aside(compile_for: Callable[..., Any], *args: Any) -> Any:
+    entry_point = aside(compile_for, *args)
+    say()
+    return entry_point
 
 
 def inlined_kernel(function: F) -> F:
