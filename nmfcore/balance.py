@@ -21,7 +21,15 @@ MOST_STEP = 1.0  # of log s: far from the minimum the exponentials outrun Newton
 
 
 def balanced(W: Array, Ht: Array, penalty_W: Penalty, penalty_H: Penalty, free: int) -> tuple[Array, Array, float]:
-    """``W`` (m, r) and ``Ht`` (n, r) with the first ``free`` components at their best scale, and what that saves."""
+    """``W`` (m, r) and ``Ht`` (n, r) with the first ``free`` components at their best scale, and what that saves.
+
+    They stay as they are where their penalties are beyond float64.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _balanced(W, Ht, penalty_W, penalty_H, free)
+
+
+def _balanced(W: Array, Ht: Array, penalty_W: Penalty, penalty_H: Penalty, free: int) -> tuple[Array, Array, float]:
     a, c = _parts(W[:, :free], penalty_W)
     b, d = _parts(Ht[:, :free], penalty_H)
     both = (a + c > 0.0) & (b + d > 0.0)

@@ -109,7 +109,10 @@ class WithOffsets:
         return self.data.times(B, team)
 
     def normal(self, B: Array) -> RowGrams:
-        return self.data.normal(self._with_ones(B), B.dtype.type(self.heights[1]) * B[:, -1])
+        # Rows may be so small beside what was fitted that the offsets are beyond any number in their unit.
+        with np.errstate(over="ignore"):
+            taken_off = np.minimum(B.dtype.type(self.heights[1]) * B[:, -1], np.finfo(B.dtype).max)
+        return self.data.normal(self._with_ones(B), taken_off)
 
     def by_component(self, of_W: Array, of_H: Array, ones_W: float, ones_H: float) -> tuple[Array, Array]:
         in_H, in_W = (height**2 for height in self.heights)

@@ -47,6 +47,16 @@ def test_nothing_to_balance() -> None:
         np.testing.assert_array_equal(same_H, Ht)
 
 
+@pytest.mark.parametrize("l1", [0.0, 1e300])
+@pytest.mark.parametrize("l2", [0.0, 1e300])
+def test_penalties_beyond_float64_leave_all_as_it_is(l1: float, l2: float) -> None:
+    W, Ht = np.full((3, 2), 1e160), np.full((4, 2), 1e-9)
+    same_W, same_H, gain = balanced(W, Ht, Penalty(l1, l2), Penalty(l1, l2), 2)
+    assert gain == 0.0
+    np.testing.assert_array_equal(same_W, W)
+    np.testing.assert_array_equal(same_H, Ht)
+
+
 @pytest.mark.parametrize("solver", [HALS(), HALS(extrapolate=False), MU()])
 @pytest.mark.parametrize("missing", [None, 0])
 def test_fits_end_sooner_and_never_rise(solver: Any, missing: Any) -> None:

@@ -267,3 +267,20 @@ def test_entries_too_small_for_ones_beside_them_are_refused():
     for e in (-1021, -1023, -1040):
         with pytest.raises(ValueError, match=r"so small.*multiply X by 1e100"):
             nmfcore.factorize(np.ldexp(X, e), 2, offsets=True, random_state=0)
+
+
+BEYOND = pytest.param(
+    1e-300,
+    marks=pytest.mark.xfail(strict=True, reason="front_door.transform: np.ldexp(1.0, k - s) warns where it overflows"),
+)
+
+
+@pytest.mark.parametrize("scale", [1e-40, 1e-121, BEYOND])
+def test_rows_far_below_the_offsets_of_the_columns_are_zeros(scale: float) -> None:
+    """Every entry lies below what its column has on its own: nothing is to be added to it."""
+    X = np.random.default_rng(0).random((8, 6)) + 0.1
+    f = nmfcore.factorize(X * 1e247, 2, offsets=True, random_state=0, max_iter=5, tol=0)
+    f.H[0, 2] = 0.0  # nothing times infinity is no number
+    W = f.transform(X[:3] * scale)
+    assert not W[:, :-1].any()
+    np.testing.assert_array_equal(W[:, -1], 1.0)

@@ -56,6 +56,7 @@ SPARSE = ("csr", "csc", "coo", "lil")
 MISSING = ["none"] * 4 + ["mask", "nan", "masked array", "zeros", "unstored", "weights", "weights of 0 and 1"]
 KINDS = ["noisy", "low rank", "counts", "zeros", "constant", "spread"]
 STARTS = ["auto"] * 4 + ["random", "nndsvd", "nndsvda", "nndsvdar", "fast-nndsvdar", "compressed"]
+BEYOND = [""] * 9 + ["penalties", "weights", "W and H", "loss"]  # what is of a size that nobody means
 GIVEN = ["none"] * 6 + ["W", "H", "both", "both, with zeros", "both, of zeros", "both, far off"]
 
 
@@ -82,18 +83,19 @@ class Problem:
     precision: str
     max_iter: int
     tol: float
+    beyond: str
+    by: int  # powers of ten
     seed: int
 
     @property
     def beta(self) -> float:
-        return BETAS.get(self.loss, self.loss)
+        return float(BETAS.get(self.loss, self.loss))
 
     @property
     def far_off(self) -> bool:
-        """Whether penalties are far beyond the size of the data, or far below."""
-        return (
-            self.seed % 2 == 1 and any(self.l1 + self.l2) and abs(self.exponent) >= (30 if self.dtype == "f4" else 100)
-        )
+        """Whether penalties, weights or a start are far beyond the size of the data, or far below."""
+        off = self.exponent if self.seed % 2 and any(self.l1 + self.l2) else 0
+        return bool(self.beyond) or abs(off) >= (30 if self.dtype == "f4" else 100)
 
     @property
     def components(self) -> int:
@@ -124,6 +126,8 @@ def problems(draw: Any) -> Problem:
         precision=draw(st.sampled_from(["auto", "auto", "auto", "full", "mixed"])),
         max_iter=draw(st.sampled_from([0, 1, 5, 5, 20, 60])),
         tol=draw(st.sampled_from([0.0, 0.0, 1e-3])),
+        beyond=draw(st.sampled_from(BEYOND)),
+        by=draw(st.sampled_from([-300, -150, -30, 30, 150, 300])),
         seed=draw(st.integers(0, 2**32 - 1)),
     )
     return p if draw(st.integers(0, 19)) == 19 else fitting(p)
@@ -131,6 +135,10 @@ def problems(draw: Any) -> Problem:
 
 def fitting(p: Problem) -> Problem:
     """The problem without what would be refused: of twenty, one is left as it was drawn."""
+    if p.beyond == "loss":
+        p = replace(p, loss=p.by / 10.0)
+    if p.beyond == "weights":
+        p = replace(p, missing="weights", stored="dense" if p.stored == "list" else p.stored)
     by_updates = p.beta not in (1.0, 2.0)
     p = replace(p, solver="mu" if by_updates and "mu" not in p.solver else p.solver)
     p = replace(p, kind="noisy", dtype="f8" if p.dtype == "?" else p.dtype) if p.beta <= 0.0 else p
@@ -177,6 +185,11 @@ def asked(p: Problem) -> tuple[Any, dict[str, Any], np.ndarray, np.ndarray]:
     size = float(X.max()) or 1.0
     options |= {"solver": SOLVERS[p.solver], "loss": p.loss, "init": p.init, "precision": p.precision}
     options |= {"l1": scaled(p, p.l1, size, p.beta - 0.5), "l2": scaled(p, p.l2, size, p.beta - 1.0)}
+    if p.beyond == "penalties":
+        options["l1"], options["l2"] = (tuple(v * 10.0 ** (p.by - 4) for v in pair) for pair in (p.l1, p.l2))
+    if p.beyond == "weights" and "weights" in options:
+        options["weights"] = options["weights"] * 10.0**p.by
+        weights = options["weights"]
     options |= {"l2_scaling": "count" if p.by_count else None, "offsets": p.offsets, "random_state": p.seed}
     options |= {"max_iter": p.max_iter, "tol": p.tol} | factors(p, size, rng)
     return given, options, X.astype(float), weights
@@ -226,6 +239,8 @@ def factors(p: Problem, size: float, rng: np.random.Generator) -> dict[str, Any]
         W *= 0.0
     elif p.given == "both, far off":
         W, H = W * 1e6, H * 1e-9
+    elif p.beyond == "W and H":
+        W, H = W * 10.0 ** (p.by / 2), H * 10.0 ** (-p.by / 2 if p.seed % 3 else p.by / 2)
     if p.given == "none":
         return {}
     return {"W": W, "H": H} if p.given.startswith("both") else {p.given: {"W": W, "H": H}[p.given]}
@@ -251,11 +266,19 @@ REFUSALS: list[tuple[type[Exception], str, Callable[[Problem, np.ndarray, np.nda
     (ValueError, r"does not minimise the β-divergence of β = .*: use solver='mu'\.$",
      lambda p, X, weights: "mu" not in p.solver and p.beta != 2.0),
     (ValueError, r"^[WH] = 0 everywhere, which MU\(.* start from positive numbers, or use solver='hals'\.$",
-     lambda p, X, weights: "zeros" in p.given),
+     lambda p, X, weights: "zeros" in p.given or p.beyond == "W and H"),
     (RangeError, r"^The smallest entry of X is .* of its largest, but with β = .* raise smaller entries",
      lambda p, X, weights: p.beta <= 0),
     (Overflow, r"^the objective became (nan|-?inf) at iteration \d+: .* Give starting factors and penalties of",
      lambda p, X, weights: p.far_off),
+    (RangeError, r"^X\[\d+, \d+\] is 0, or so small beside the largest entry of X that .*: raise smaller ones",
+     lambda p, X, weights: p.beta <= 0),
+    (RangeError, r"^l2=.* counts .* times for a row, which overflows: choose a smaller l2, or divide the weights",
+     lambda p, X, weights: p.far_off and p.by_count and any(p.l2)),
+    (ValueError, r"^loss=.* must lie between", lambda p, X, weights: p.beyond == "loss"),
+    (ValueError, r"weights add up to more than float64 holds.*Divide", lambda p, X, weights: p.beyond == "weights"),
+    (ValueError, r"^Input contains infinity: [WH]\[\d+, \d+\] = inf, but every entry must be finite \(of float32\)",
+     lambda p, X, weights: p.beyond == "W and H" and X.dtype != np.float64),
 ]  # fmt: skip
 
 
@@ -305,6 +328,8 @@ def never_rises(f: Factorization, p: Problem, X: np.ndarray, weights: np.ndarray
     allowed = (4e-7 if single else 1e-12) * h[:-1] + np.sqrt(2 * h[:-1]) * delta + delta**2 + 5e-324
     if p.beta == 1.0:
         allowed += 8 * eps * S
+    if p.far_off and p.beta < 2.0:  # x̂ is at its floor, where a step can promise no more: 1e-5 was seen
+        allowed += 0.01 * h[:-1]
     rise = np.diff(h)
     assert np.all(rise <= allowed), f"rises by up to {float((rise / allowed).max()):.3g} of what rounding may do"
 
@@ -333,7 +358,9 @@ def comes_back(f: Factorization) -> Factorization:
     return g
 
 
-def transforms(f: Factorization, g: Factorization, given: Any, options: dict[str, Any]) -> None:
+def transforms(p: Problem, f: Factorization, g: Factorization, given: Any, options: dict[str, Any]) -> None:
+    if p.by_count and any(p.l2) and (p.far_off or f.H.max() < 1e-100):
+        return  # test_rows_of_a_model_of_next_to_nothing_are_zeros
     guides = {name: options[name] for name in ("mask", "weights") if name in options}
     W = f.transform(given, **guides)
     assert np.isfinite(W).all()
@@ -359,7 +386,7 @@ def test_any_problem(p):
             sound(f)
             never_rises(f, p, X, weights)
             same_bits(p, given, options)
-            transforms(f, comes_back(f), given, options)
+            transforms(p, f, comes_back(f), given, options)
     after = [*parts(given), *(np.asarray(v) for v in options.values() if isinstance(v, np.ndarray))]
     for old, new in zip(before, after, strict=True):
         np.testing.assert_array_equal(old, new)
@@ -368,7 +395,7 @@ def test_any_problem(p):
 def test_the_judge_refuses():
     """A refusal that is not deserved, or says another thing, is a fault."""
     p = Problem((2, 2), 1, "noisy", 0, "f8", "dense", "none", 0.2, "auto", "frobenius", (0.0, 0.0), (0.0, 0.0), False,
-                False, "auto", "none", "auto", 5, 0.0, 0)  # fmt: skip
+                False, "auto", "none", "auto", 5, 0.0, "", 30, 0)  # fmt: skip
     X, weights = np.ones((2, 2)), np.ones((2, 2))
     for error in (
         ValueError("No observed entries: every entry of X is missing, so there is nothing to fit."),
