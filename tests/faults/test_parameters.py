@@ -269,7 +269,7 @@ def test_solver_settings_are_checked_where_they_are_made():
         {"mask": np.ones((6, 5), bool).tolist()},
         {"weights": np.ones((6, 5), int)},
     ],
-    ids=repr,
+    ids=lambda options: " ".join(f"{name} {type(value).__name__}" for name, value in options.items()),
 )
 def test_other_ways_to_say_the_same(options):
     same(fit(X, **({"rank": 2} | options)), fit(X, 2))
