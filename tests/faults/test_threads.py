@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import textwrap
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -143,17 +145,17 @@ def test_a_fit_in_a_daemon_thread_does_not_keep_the_process() -> None:
 @pytest.mark.parametrize("allowed", [0, 1])
 def test_where_no_more_threads_can_be_started(allowed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """As at the limit of the system's threads, and at exit from Python 3.12 on: who is there does the work."""
-    expected, started, real = fit(1), [], threading.Thread.start
+    expected, asked, real = fit(1), [], threading.Thread.start
 
     def start(thread: threading.Thread) -> None:
-        if len(started) == allowed:
+        asked.append(thread)
+        if len(asked) > allowed:
             raise RuntimeError("can't create new thread at interpreter shutdown")
-        started.append(thread)
         real(thread)
 
     monkeypatch.setattr(threading.Thread, "start", start)
     assert fit(3) == expected
-    assert len(started) == allowed
+    assert len(asked) == allowed + 1  # and not again for every part of the work
 
 
 def fit(n_threads: int) -> str:
@@ -235,8 +237,6 @@ def test_whatever_a_helper_raises_reaches_the_caller() -> None:
 
 def test_an_error_keeps_nothing_alive() -> None:
     """No circle of errors and frames that would hold large arrays until the garbage collector comes."""
-    import gc
-    import weakref
 
     class Large:
         pass
@@ -303,37 +303,64 @@ def test_ctrl_c_at_any_step_leaves_no_thread(again: int, monkeypatch: pytest.Mon
     assert moment > 100  # it was interrupted all along
 
 
-def test_ctrl_c_is_not_taken_for_an_error_of_a_slab() -> None:
-    caller = threading.current_thread()
+def test_ctrl_c_comes_before_an_error_of_an_earlier_slab() -> None:
+    caller, begun, interrupted, of_helper = threading.current_thread(), threading.Event(), threading.Event(), []
 
     def work(lo: int, hi: int) -> None:
-        if threading.current_thread() is caller:
-            time.sleep(0.05)
+        if threading.current_thread() is not caller:
+            of_helper.append(lo)
+            begun.set()
+            interrupted.wait(5)
+            raise ArithmeticError
+        begun.wait(5)
+        if lo > of_helper[0]:
+            interrupted.set()
             raise KeyboardInterrupt
-        raise ArithmeticError
 
     with Team(2) as team, pytest.raises(KeyboardInterrupt):
         team.map(work, SLABS)
 
 
-def test_ctrl_c_ends_a_job_even_where_it_hits_the_end_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first kept the job from being called off; leaving the team does that."""
-    done: list[int] = []
+def test_helpers_stop_where_ctrl_c_kept_their_job_from_being_called_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaving the team does that."""
+    caller, real, begun, done = threading.current_thread(), parallel._Job.work, threading.Event(), []
 
-    def work(lo: int, hi: int) -> None:
-        done.append(lo)
+    def work(job: Any) -> None:
         if threading.current_thread() is caller:
-            raise ArithmeticError
-        time.sleep(0.05)
+            begun.wait(5)
+            raise KeyboardInterrupt
+        real(job)
 
     def interrupt(job: object) -> None:
         raise KeyboardInterrupt
 
-    caller, slabs = threading.current_thread(), [(k, k + 1) for k in range(1000)]
+    def slab(lo: int, hi: int) -> None:
+        begun.set()
+        done.append(lo)
+        time.sleep(0.01)
+
+    monkeypatch.setattr(parallel._Job, "work", work)
     monkeypatch.setattr(parallel._Job, "end", interrupt)
-    with Team(2) as team, pytest.raises(KeyboardInterrupt):
-        team.map(work, slabs)
-    assert len(done) < 10
+    with pytest.raises(KeyboardInterrupt), Team(2) as team:
+        team.map(slab, [(k, k + 1) for k in range(500)])
+    assert not our_threads()
+    assert len(done) < 250
+
+
+def test_ctrl_c_while_helpers_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits, real = [], threading.Thread.join
+
+    def join(thread: threading.Thread) -> None:
+        waits.append(thread)
+        if len(waits) == 1:
+            raise KeyboardInterrupt
+        real(thread)
+
+    monkeypatch.setattr(parallel, "IDLE", 60.0)
+    monkeypatch.setattr(threading.Thread, "join", join)
+    with pytest.raises(KeyboardInterrupt), Team(3) as team:
+        team.map(lambda lo, hi: None, SLABS)
+    assert not our_threads()
 
 
 # ---- ordinary lives -----------------------------------------------------------------------------------------------
@@ -348,7 +375,8 @@ def test_helpers_end_with_their_team() -> None:
     assert not our_threads()
     assert team.map(lambda lo, hi: lo, SLABS) == [lo for lo, _ in SLABS]  # as before it was left
     with team:
-        assert team.map(lambda lo, hi: lo, SLABS[:2]) == [0, 1]
+        team.map(lambda lo, hi: time.sleep(0.001), SLABS)
+        assert len(our_threads()) == 2
     assert not our_threads()
 
 
@@ -364,8 +392,29 @@ def test_helpers_that_nobody_dismissed_end_by_themselves(monkeypatch: pytest.Mon
     team = Team(3)
     team.map(lambda lo, hi: None, SLABS)
     assert not remaining()
-    assert team.map(lambda lo, hi: lo, SLABS) == [lo for lo, _ in SLABS]  # with new ones
-    assert not remaining()
+    monkeypatch.setattr(parallel, "IDLE", 60.0)
+    with team:
+        assert team.map(lambda lo, hi: lo, SLABS) == [lo for lo, _ in SLABS]
+        assert len(our_threads()) == 2  # new ones
+
+
+def test_nothing_is_kept_of_work_that_is_done() -> None:
+    """It may hold large arrays, and a team has other work to do."""
+
+    class Large:
+        pass
+
+    def use(team: Team) -> weakref.ref[Large]:
+        large = Large()
+        team.map(lambda lo, hi: large, SLABS)
+        return weakref.ref(large)
+
+    with Team(3) as team:
+        kept, end = use(team), time.perf_counter() + 5
+        while kept() is not None and time.perf_counter() < end:  # helpers that were late are about to see it is over
+            time.sleep(0.001)
+        assert kept() is None
+        assert len(our_threads()) == 2
 
 
 def test_teams_of_many_sizes_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
