@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("race", "report", "defaults", "scaling")
+NAMES = ("race", "report", "figures", "defaults", "scaling")
 
 
 def main() -> int:
