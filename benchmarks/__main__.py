@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("race", "report", "defaults", "scaling", "faults")
+NAMES = ("race", "report", "figures", "defaults", "scaling", "faults")
 
 
 def main() -> int:

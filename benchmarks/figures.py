@@ -1,13 +1,24 @@
-"""The figures: objective gap against seconds, and a performance profile. Colours of Okabe and Ito."""
+"""The figures: objective gap against seconds, a performance profile, and the headline of the README.
+
+``python -m benchmarks figures`` draws ``figures/headline.png`` from the published numbers in ``figures/headline.json``.
+Colours of Okabe and Ito.
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from benchmarks import ratings_report
-from benchmarks.report import OURS, pick
+from benchmarks.report import OURS, geometric_mean, pick
+
+FOLDER = Path(__file__).parent / "figures"
+PUBLISHED = FOLDER / "headline.json"
 
 STYLE = {
     OURS: ("#000000", "o", "-"),
@@ -24,16 +35,108 @@ FLOOR = 1e-6  # of the best objective known; what is closer is drawn there
 
 def draw(results: dict[str, Any], out: Path) -> None:
     """``gap.svg``/``.png`` where there are trajectories, ``profile.svg``/``.png``, and ``ratings.svg``/``.png``."""
+    with _style({"font.size": 9, "svg.hashsalt": "nmfcore", "savefig.dpi": 110}):
+        _gap(results, out)
+        _profile(results, out)
+        ratings_report.draw(results, out, _save)
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks figures", description="Draw headline.png.")
+    parser.add_argument("published", nargs="?", type=Path, default=PUBLISHED, metavar="JSON", help="published numbers")
+    parser.add_argument("--out", type=Path, default=FOLDER, metavar="DIR")
+    args = parser.parse_args(argv)
+    headline(json.loads(args.published.read_text(encoding="utf-8")), args.out)
+    return 0
+
+
+def headline(published: dict[str, Any], out: Path) -> None:
+    """Draw ``headline.png``: seconds to scikit-learn's objective, and seconds to LIBMF's held-out error."""
+    from matplotlib import pyplot
+
+    with _style({"font.size": 13, "savefig.dpi": 150}):
+        figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 6.4), width_ratios=(1.25, 1), layout="constrained")
+        _times_to_objective(published["races"], left)
+        _times_to_held_out_error(published["ratings"], right)
+        figure.savefig(out / "headline.png")
+        pyplot.close(figure)
+
+
+def mean_ratio(race: dict[str, Any]) -> float:
+    """The geometric mean over all cases of a race; each ratio is the median over seeds, as in the tables."""
+    return geometric_mean(case["ratio"] for case in race["cases"])
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.1f}×" if ratio < 9.95 else f"{ratio:.0f}×"
+
+
+@contextmanager
+def _style(settings: dict[str, Any]) -> Iterator[None]:
     import matplotlib
 
     before = matplotlib.get_backend()
     matplotlib.use("Agg")
-    with matplotlib.rc_context({"font.size": 9, "svg.hashsalt": "nmfcore", "axes.spines.top": False,
-                                "axes.spines.right": False, "savefig.dpi": 110}):  # fmt: skip
-        _gap(results, out)
-        _profile(results, out)
-        ratings_report.draw(results, out, _save)
+    with matplotlib.rc_context({"axes.spines.top": False, "axes.spines.right": False} | settings):
+        yield
     matplotlib.use(before)
+
+
+def _times_to_objective(races: list[dict[str, Any]], ax: Any) -> None:
+    """One row per case, grouped by loss: seconds of both, and the ratio."""
+    names, y = [], 0
+    for race in races:
+        ax.text(0.0, y, f"{race['loss']} loss, geometric mean {_times(mean_ratio(race))}", fontweight="bold",
+                va="center", transform=ax.get_yaxis_transform())  # fmt: skip
+        names.append((y, ""))
+        for case in sorted(race["cases"], key=lambda case: case["ratio"], reverse=True):
+            y += 1
+            _pair(ax, case, y, "sklearn-cd", "scikit-learn")
+            ax.text(1.0, y, _times(case["ratio"]), ha="right", va="center", transform=ax.get_yaxis_transform())
+            names.append((y, case["name"].removesuffix("-kl")))
+        y += 1
+    ax.set_yticks([place for place, _ in names], [name for _, name in names])
+    ax.tick_params(axis="y", length=0)
+    ax.set_ylim(y - 0.4, -0.6)
+    seconds = [case[who] for race in races for case in race["cases"] for who in ("peer_seconds", "nmfcore_seconds")]
+    ax.set_xlim(0.6 * min(seconds), 6 * max(seconds))  # room for the ratios
+    _seconds_axis(ax, "seconds to scikit-learn's objective")
+
+
+def _times_to_held_out_error(ratings: dict[str, Any], ax: Any) -> None:
+    """One line per rank at LIBMF's lowest held-out error, and the default Recommender."""
+    for case in ratings["cases"]:
+        _pair(ax, case, case["rmse"], "sklearn-mu", "LIBMF")
+        middle = math.sqrt(case["peer_seconds"] * case["nmfcore_seconds"])
+        ax.annotate(f"rank {case['rank']}: {_times(case['ratio'])}", (middle, case["rmse"]), (0, 6),
+                    textcoords="offset points", ha="center")  # fmt: skip
+    for fit in ratings["recommender"]:
+        ax.plot(fit["nmfcore_seconds"], fit["rmse"], color="#000000", marker="D", markersize=9, linestyle="",
+                markerfacecolor="white")  # fmt: skip
+        ax.annotate(fit["label"], (fit["nmfcore_seconds"], fit["rmse"]), (12, 10),
+                    textcoords="offset points", ha="right")  # fmt: skip
+    errors = [case["rmse"] for case in (*ratings["cases"], *ratings["recommender"])]
+    ax.set_ylim(min(errors) - 0.001, max(errors) + 0.0015)
+    ax.set_xlim(0.025, 8)
+    ax.set_ylabel("held-out RMSE, MovieLens-1M")
+    _seconds_axis(ax, "seconds to LIBMF's held-out error")
+
+
+def _pair(ax: Any, case: dict[str, Any], y: float, style: str, peer: str) -> None:
+    ours, theirs = case["nmfcore_seconds"], case["peer_seconds"]
+    ax.plot([ours, theirs], [y, y], color="0.75", linewidth=2, zorder=1)
+    for seconds, who, name in ((theirs, style, peer), (ours, OURS, OURS)):
+        color, marker, _ = STYLE[who]
+        seen = name in ax.get_legend_handles_labels()[1]
+        ax.plot(seconds, y, color=color, marker=marker, markersize=9, linestyle="", label=None if seen else name)
+
+
+def _seconds_axis(ax: Any, label: str) -> None:
+    ax.set_xscale("log")
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.set_xlabel(label)
+    ax.grid(True, axis="x", which="major", color="0.92")
+    ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, handletextpad=0.2)
 
 
 def _save(figure: Any, out: Path, name: str) -> None:

@@ -142,7 +142,7 @@ def test_the_table_in_the_readme_is_what_is_measured(data_dir: Path) -> None:
         nmfcore.factorize(train, 20, missing_values="unstored", l2=10, random_state=0).predict,
         Recommender(rank=20, random_state=0).fit(train).factorization_.predict,
     )
-    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    readme = (Path(__file__).parents[1] / "docs" / "guide.md").read_text(encoding="utf-8")
     section = readme.split("## Ratings from the command line")[1].split("\n## ")[0]
     rows = re.findall(r"^\|.*\| \**(\d\.\d{3})\** \| \**(\d\.\d{3})\** \|", section, re.M)
     for row, predict in zip(rows, predictions, strict=True):
