@@ -242,6 +242,9 @@ def _index(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
 
 def _check_names(found: Collection[str], expected: Mapping[str, Member], kind: str) -> None:
     misfit = _misfit(found, expected)
+    asked = "recommender" if "indptr" in expected else "factorization"
+    if misfit and kind == asked:
+        raise Refusal(damaged(misfit))
     if misfit and kind in LOADERS:
         raise Refusal(f"it says that it is a {kind}: {LOADERS[kind]} reads those. ({misfit[0].upper()}{misfit[1:]}.)")
     if misfit:

@@ -283,6 +283,8 @@ def factorize(
             one = float(np.ldexp(1.0, -scale.shift))
             data = _with_offsets(data, (one, one))
         if l2_scaling == "count":
+            for penalty, rows in zip(penalties, (data, data.T), strict=True):
+                _check_counted(penalty, rows)
             penalties = tuple(map(_by_count, penalties, (data, data.T)))
         complete = data.complete if isinstance(data, WithOffsets) else _as_they_are
         with Team(threads) as team, closing(_Watch(callback, bar, stop, scale, complete)) as watch:
@@ -381,7 +383,8 @@ def transform(f: Factorization, X: object, mask: object, weights: object, n_thre
         heights = float(np.ldexp(1.0, -k)), float(np.ldexp(1.0, k - s))
         data, Ht = _with_offsets(data, heights), np.delete(Ht, -2, axis=1)
     if f.settings.get("l2_scaling") == "count":
-        penalty = _by_count(penalty, data)
+        held = math.isfinite(penalty.l2 * _most_counts(data))  # beside an H of next to nothing l2 is beyond that
+        penalty = _by_count(penalty, data) if held else penalty._replace(l2=math.inf)
     with Team(_threads(n_threads)) as team:
         W = solve_rows(losses.make(beta, data), data, Ht, penalty, team)
     with np.errstate(over="ignore", under="ignore"):
@@ -524,14 +527,23 @@ def _with_offsets(data: Data, heights: tuple[float, float]) -> WithOffsets:
 
 
 def _by_count(penalty: Penalty, data: Data) -> Penalty:
-    counts = data.counts
-    most = float(data.shape[1] if counts is None else counts.max(initial=0.0))
+    if data.counts is None:
+        return penalty._replace(l2=penalty.l2 * data.shape[1])
+    return penalty._replace(counts=data.counts)
+
+
+def _most_counts(data: Data) -> float:
+    """How often a penalty by counts counts for a row, at most."""
+    return float(data.shape[1] if data.counts is None else data.counts.max(initial=1.0))
+
+
+def _check_counted(penalty: Penalty, data: Data) -> None:
+    most = _most_counts(data)
     if not math.isfinite(penalty.l2 * most):
         raise losses.RangeError(
             f"l2={penalty.l2:.3g} counts {most:.3g} times for a row, which overflows: choose a smaller l2, or divide "
             "the weights by a number."
         )
-    return penalty._replace(l2=penalty.l2 * most) if counts is None else penalty._replace(counts=counts)
 
 
 def _as_they_are(W: Array, Ht: Array) -> tuple[Array, Array]:

@@ -377,7 +377,6 @@ def test_processes_of_joblib():
 
 
 @pytest.mark.row(141)
-@pytest.mark.xfail(strict=True, reason="issue 16, number 2: a damaged cache raises EOFError")
 def test_a_damaged_cache_stops_nobody(tmp_path):
     spoilt_cache(tmp_path)
 
