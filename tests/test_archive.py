@@ -143,6 +143,7 @@ documents = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(
     array=numbers.flatmap(lambda d: hnp.arrays(d, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0))),
     value=documents,

@@ -62,6 +62,7 @@ def runs_of(results, contender, case="small-dense-f32"):
     return [r for r in results[1]["runs"] if (r["case"], r["contender"]) == (case, contender)]
 
 
+@pytest.mark.slow
 def test_a_quick_race_writes_its_files(results):
     out, found = results
     assert {p.name for p in out.iterdir()} >= {"results.json", "table.md", "profile.svg", "profile.png"}
@@ -72,6 +73,7 @@ def test_a_quick_race_writes_its_files(results):
     assert found["machine"]["cpu"]
 
 
+@pytest.mark.slow
 def test_nmfcore_reaches_the_target_from_the_peers_start(results):
     for case, peer in (("small-dense-f32", "sklearn-cd"), ("small-ratings", "numpy")):
         (ours,), (theirs,) = runs_of(results, "nmfcore", case), runs_of(results, peer, case)
@@ -83,6 +85,7 @@ def test_nmfcore_reaches_the_target_from_the_peers_start(results):
         assert ours["peak_mb"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "reason"),
     [("negative", "negative factors"), ("overstated", "reports an objective"), ("broken", "no such luck")],
@@ -95,6 +98,7 @@ def test_a_contender_that_fails_is_reported(results, name, reason):
     assert reason in (results[0] / "table.md").read_text()
 
 
+@pytest.mark.slow
 def test_every_contender_is_listed(results):
     for contender in contenders.CONTENDERS:
         assert runs_of(results, contender.name), contender.name
@@ -237,6 +241,7 @@ def ratings_runs(rated, contender):
     return [r for r in rated["runs"] if r["contender"] == contender]
 
 
+@pytest.mark.slow
 def test_a_race_to_a_held_out_rmse(rated):
     train, (users, items, ratings) = ratings_cases.quick()[0].load()[0]
     n = np.diff(train.indptr)
@@ -257,6 +262,7 @@ def test_a_race_to_a_held_out_rmse(rated):
         assert all(value > peer["target"] for value in us["curve"]["rmse"][: to["n_iter"] - 1])
 
 
+@pytest.mark.slow
 def test_the_table_of_ratings_names_who_failed_and_why(rated, tmp_path):
     (negative,) = {r["reason"] for r in ratings_runs(rated, "peers:Negative")}
     assert "negative factors" in negative
@@ -269,6 +275,7 @@ def test_the_table_of_ratings_names_who_failed_and_why(rated, tmp_path):
     assert (tmp_path / "ratings.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_the_recommender_is_judged_by_what_it_predicts(rated):
     import nmfcore
 
@@ -388,6 +395,7 @@ def test_the_file_of_ratings_says_what_the_matrix_says(tmp_path):
     np.testing.assert_array_equal(back.toarray(), X.toarray())
 
 
+@pytest.mark.slow
 def test_ratings_by_the_million_on_a_small_scale(tmp_path, capsys):
     ratings_scaling.run(4e4, str(tmp_path))
     said = capsys.readouterr().out
@@ -440,6 +448,7 @@ def test_an_interpreter_for_nobody_is_refused():
             ratings_race.parse_pythons([wrong])
 
 
+@pytest.mark.slow
 def test_every_kernel_is_called_as_it_is_timed():
     """The kernels' benchmarks, once each and at one size, untimed: a kernel that takes other arguments shows here."""
     command = [sys.executable, "-m", "pytest", "benchmarks/test_kernels.py", "--benchmark-disable", "-q"]

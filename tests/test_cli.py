@@ -75,6 +75,7 @@ def demo_text() -> str:
     return run.stdout
 
 
+@pytest.mark.slow
 def test_the_demo_shows_the_known_factors(demo_text: str) -> None:
     left = [line.split("|")[0].split() for line in demo_text.split("\n") if "|" in line]
     for row in (
@@ -87,6 +88,7 @@ def test_the_demo_shows_the_known_factors(demo_text: str) -> None:
         assert row in left
 
 
+@pytest.mark.slow
 def test_the_demo_predicts_what_is_missing(demo_text: str) -> None:
     table = nmfcore.datasets.movie_table()
     f = nmfcore.factorize(table.ratings, 2, missing_values=0, l2=demo.L2, random_state=42, tol=1e-8)
@@ -106,6 +108,7 @@ def test_the_demo_predicts_what_is_missing(demo_text: str) -> None:
         assert any(line[:3] == [f"{t + 1}:", table.movies[k], f"{share[k]:.0f}%,"] for line in right)
 
 
+@pytest.mark.slow
 def test_the_calls_shown_give_the_factors_shown(demo_text: str) -> None:
     imports, assignment = re.findall(r"^from nmfcore import .*$", demo_text, re.M)[0].split("; ")
     names: dict[str, object] = {}
@@ -135,6 +138,7 @@ def test_thirteen_ratings_are_too_few_to_predict_from() -> None:
     assert mean < 0.7 * min(a, b)  # as the demo, the README and the notebook say
 
 
+@pytest.mark.slow
 def test_the_demo_ends_with_the_recommender_ahead(demo_text: str) -> None:
     names = (
         "mean of all ratings",
@@ -149,6 +153,7 @@ def test_the_demo_ends_with_the_recommender_ahead(demo_text: str) -> None:
     assert recommender < means - 0.03 < means < masked < mean < zeros
 
 
+@pytest.mark.slow
 def test_the_penalty_of_the_plain_fit_is_the_best_of_those_named() -> None:
     train, test = planted_ratings().split(0.1, random_state=0)
     errors = {}
@@ -158,6 +163,7 @@ def test_the_penalty_of_the_plain_fit_is_the_best_of_those_named() -> None:
     assert min(errors, key=errors.__getitem__) == demo.PLANTED_L2
 
 
+@pytest.mark.slow
 def test_the_demo_fits_a_page(demo_text: str) -> None:
     assert max(map(len, demo_text.split("\n"))) <= 100
     assert not re.search(r"\x1b|nan|inf\b", demo_text)
@@ -173,6 +179,7 @@ def test_the_demo_says_when_it_compiles(capsys: pytest.CaptureFixture[str]) -> N
     assert "compiling" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_terminal_without_mathematics() -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     run = subprocess.run([*NMFCORE, "demo"], capture_output=True, text=True, env=environment)
@@ -538,6 +545,7 @@ def test_commands_are_those_of_this_invocation(tmp_path: Path, monkeypatch: pyte
     assert invoked_as() == "nmfcore"
 
 
+@pytest.mark.slow
 def test_the_command_shown_works(tmp_path: Path) -> None:
     path = tmp_path / "r.csv"
     path.write_text("1,1,5\n1,2,4\n2,1,3\n")
@@ -656,6 +664,7 @@ def test_a_closed_pipe_is_no_error(model_file: Path) -> None:
         assert process.wait() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("also_errors", [False, True])
 def test_a_closed_pipe_ends_output_and_not_work(
     ratings_file: Path, model_file: Path, tmp_path: Path, also_errors: bool

@@ -211,6 +211,7 @@ NUMBERS = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(st.lists(NUMBERS, min_size=1))
 def test_numbers_are_read_as_python_reads_them(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
@@ -221,6 +222,7 @@ def test_numbers_are_read_as_python_reads_them(tmp_path_factory: pytest.TempPath
         assert Ratings.from_file(path).data.tolist() == [float(text) for text in texts]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(st.sets(st.integers(-(2**63), 2**63 - 1), min_size=1))
 def test_integers_are_read_as_python_reads_them(tmp_path_factory: pytest.TempPathFactory, numbers: set[int]) -> None:
@@ -232,6 +234,7 @@ def test_integers_are_read_as_python_reads_them(tmp_path_factory: pytest.TempPat
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Z")), min_size=1, max_size=6)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(st.dictionaries(st.tuples(NAMES, NAMES), st.floats(0, 1e6), min_size=1, max_size=20))
 def test_what_csv_writes_comes_back(

@@ -300,6 +300,7 @@ INTERRUPTED = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_threads", [1, 2])
 @pytest.mark.parametrize("kind", DATA)
 def test_ctrl_c_is_heard_at_once_and_loses_nothing(kind, n_threads):
@@ -428,6 +429,7 @@ DIGEST = """
 """
 
 
+@pytest.mark.slow
 def test_the_same_bits_under_strict_floating_point_optimisation_and_warnings():
     expected = python(DIGEST.format(before=""))
     assert python(DIGEST.format(before="np.seterr(all='raise')")) == expected

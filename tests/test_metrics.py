@@ -236,6 +236,7 @@ def test_ratings_beyond_the_square_root_of_the_largest_number() -> None:
     assert found.mae == pytest.approx(np.mean(np.abs(errors)), rel=1e-12)
 
 
+@pytest.mark.slow
 def test_ten_million_ratings_need_little_room() -> None:
     code = """
         import resource, numpy as np

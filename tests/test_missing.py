@@ -254,6 +254,7 @@ def test_equal_weights_change_the_objective_only(solver):
     np.testing.assert_allclose(g.history.objective, 3 * f.history.objective, rtol=1e-11)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::nmfcore.PredictionWarning")  # most rows have fewer entries than components
 @pytest.mark.parametrize("r", [3, 18, 40])
 @pytest.mark.parametrize("turned", [False, True])

@@ -50,6 +50,7 @@ def test_every_notebook_has_a_source_and_every_source_a_notebook(build):
     assert [build.pair(s) for s in sorted(build.SOURCES.glob("*.py"))] == NOTEBOOKS
 
 
+@pytest.mark.slow
 @each_notebook
 def test_it_runs(path, tmp_path):
     # In a process of its own, so that the warnings of Jupyter's machinery are not held against this suite.

@@ -293,6 +293,7 @@ def test_numpy_and_numba_are_all_it_needs(tmp_path):
     assert python(code).split() == ["fitted", "told"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", ["0", "false"])
 def test_without_a_cache(value):
     code = CORE + "    from nmfcore.kernels import dense\n    print(type(dense.rows_times._cache).__name__)\n"
@@ -306,6 +307,7 @@ def test_the_cache_is_used_where_it_can_be():
         assert type(dense.rows_times._cache).__module__ == "nmfcore.kernels._cache"
 
 
+@pytest.mark.slow
 def test_where_nothing_can_be_written():
     """Numba finds no folder for its cache: that must cost time, not the import."""
     code = """
@@ -391,6 +393,7 @@ WARM = """
 """
 
 
+@pytest.mark.slow
 def test_after_a_warmup_nothing_is_compiled():
     assert python(WARM).strip() == "[]"
 

@@ -400,6 +400,7 @@ def count_restarts(monkeypatch):
     return restarts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fast", "plain"),
     [(HALS(sweeps=1), HALS(sweeps=1, extrapolate=False)), (MU(), MU(extrapolate=False))],

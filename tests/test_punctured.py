@@ -198,6 +198,7 @@ def test_figures_are_those_of_the_observed_entries(solver, share, penalty):
         assert state.kkt == pytest.approx(reference.kkt(X, state.W, state.H, mask=mask, **penalty), rel=1e-7)
 
 
+@pytest.mark.slow
 @dtypes
 def test_imputation_arrives_where_exact_steps_do(dtype):
     X, mask, W, H = problem(200, 150, share=0.2)
