@@ -148,7 +148,7 @@ def test_the_table_in_the_readme_is_what_is_measured(data_dir: Path) -> None:
     for row, predict in zip(rows, predictions, strict=True):
         assert tuple(map(float, row)) == pytest.approx(errors(predict, test, (1, 5)), abs=6e-4)
     without = Recommender(rank=20, prior=1e-6, random_state=0).fit(train).factorization_.predict
-    stated = float(re.findall(r"beat the means \((\d\.\d{3}), with `prior=1e-6`\)", section)[0])
+    stated = float(re.findall(r"beat the means \(RMSE (\d\.\d{3}), with `prior=1e-6`\)", section)[0])
     assert stated == pytest.approx(errors(without, test, (1, 5))[0], abs=6e-4)
 
 
