@@ -380,7 +380,8 @@ def transform(f: Factorization, X: object, mask: object, weights: object, n_thre
     s = 2 * scaled.scale.shift
     penalty, data = scaled.scale.row_penalty(Penalty(f.settings["l1"][0], f.settings["l2"][0]), k), scaled.data
     if f.settings.get("offsets"):
-        heights = float(np.ldexp(1.0, -k)), float(np.ldexp(1.0, k - s))
+        with np.errstate(over="ignore", under="ignore"):  # beside offsets so far above them rows come out as zeros
+            heights = float(np.ldexp(1.0, -k)), float(np.ldexp(1.0, k - s))
         data, Ht = _with_offsets(data, heights), np.delete(Ht, -2, axis=1)
     if f.settings.get("l2_scaling") == "count":
         held = math.isfinite(penalty.l2 * _most_counts(data))  # beside an H of next to nothing l2 is beyond that

@@ -20,6 +20,7 @@ from nmfcore.data import Data, Entries, Rows
 from nmfcore.kernels import factors
 from nmfcore.parallel import Slab, Team
 
+LARGEST = float(np.finfo(np.float64).max)
 MANY = 2**30  # sweeps: as many as the solver likes
 
 
@@ -52,7 +53,10 @@ class Penalty(NamedTuple):
     @property
     def ridge(self) -> Array:
         """What stands on the diagonal of the Gram matrix of each row, or (1,) of all; float64."""
-        return np.array([self.l2]) if self.counts is None else self.l2 * self.counts
+        if self.counts is None:
+            return np.array([self.l2])
+        with np.errstate(over="ignore"):
+            return min(self.l2, LARGEST) * self.counts  # infinity times a count of 0 would be no number
 
 
 class Equations(Protocol):

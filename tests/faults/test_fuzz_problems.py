@@ -342,7 +342,12 @@ def same_bits(p: Problem, given: Any, options: dict[str, Any]) -> None:
         mock.patch.object(data, "LEAST_ROWS", 4),
         mock.patch.object(data, "LEAST_COLUMNS", (4, 4)),
     ):
-        one, three = (nmfcore.factorize(given, p.rank, n_threads=k, **options) for k in (1, 3))
+        try:
+            one, three = (nmfcore.factorize(given, p.rank, n_threads=k, **options) for k in (1, 3))
+        except Overflow:  # sums of other pieces may, at the end of the scale
+            if not p.far_off:
+                raise
+            return
     same(one, three)
     np.testing.assert_array_equal(one.history.objective, three.history.objective)
     sound(one)

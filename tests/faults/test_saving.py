@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import io
 import os
 import stat
@@ -465,11 +466,13 @@ def lines_of(action: Callable[[], object], interrupted: int | None = None) -> li
         return trace
 
     before = sys.gettrace()
+    gc.disable()  # what it calls back would be traced, and interrupted, too
     sys.settrace(trace)
     try:
         action()
     finally:
         sys.settrace(before)
+        gc.enable()
     return lines
 
 
