@@ -15,7 +15,7 @@ from benchmarks.cases import GROUPS, Case, full, quick
 from benchmarks.contenders import CONTENDERS, DEFAULTS, Contender, find, nmfcore_has
 from benchmarks.launch import environment, launch
 from benchmarks.report import NOT_ASKED, write
-from nmfcore.parallel import default_threads
+from nmfcore._parallel import default_threads
 
 
 def main(argv: list[str]) -> int:

@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks.datasets import long_tailed_ratings
 from benchmarks.launch import environment, launch
 from benchmarks.worker import load, peak_mb, reset_peak, resident_mb, save
-from nmfcore.parallel import default_threads
+from nmfcore._parallel import default_threads
 
 RANK, L2 = 32, 0.06
 SIZE = 1e8  # ratings, where everything is done as asked
@@ -166,7 +166,7 @@ def recommendations(job: dict[str, Any]) -> dict[str, Any]:
 def file(job: dict[str, Any]) -> dict[str, Any]:
     """Read, hold out a hundredth, fit, evaluate: what somebody with a file does."""
     import nmfcore
-    from nmfcore.ratings.metrics import rmse
+    from nmfcore.recommender.metrics import rmse
 
     seconds: dict[str, float] = {}
 

@@ -17,12 +17,14 @@ import scipy.sparse
 from benchmarks import datasets
 from benchmarks.peak import peak
 from nmfcore import losses
-from nmfcore.data import Dense, Sparse, gram
+from nmfcore._parallel import Team
+from nmfcore.data.dense import Dense
+from nmfcore.data.normal import gram
+from nmfcore.data.observed import Observed
+from nmfcore.data.sparse import Sparse
 from nmfcore.kernels import dense, observed, sparse
-from nmfcore.observed import Observed
-from nmfcore.parallel import Team
+from nmfcore.loop.half_step import half_step
 from nmfcore.solvers import HALS, MU, Penalty
-from nmfcore.solvers.base import half_step
 
 SHAPES = [(1797, 64), (4096, 400), (142, 21025), (4000, 2000)]
 RANKS = [5, 20, 50]

@@ -17,35 +17,36 @@ __version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from nmfcore import datasets, metrics, plot, reference, solvers
-    from nmfcore.front_door import factorize
+    from nmfcore._warmup import clear_cache, warmup
+    from nmfcore.api.factorize import factorize
+    from nmfcore.api.result import Factorization, load
+    from nmfcore.api.undetermined import PredictionWarning
     from nmfcore.kernels import CacheWarning
-    from nmfcore.rank import RankSelection, select_rank
-    from nmfcore.ratings import Ratings, Recommender, evaluate
-    from nmfcore.result import Factorization, load
-    from nmfcore.stopping import ConvergenceWarning, Status
-    from nmfcore.undetermined import PredictionWarning
-    from nmfcore.warm import clear_cache, warmup
+    from nmfcore.loop.stopping import ConvergenceWarning, Status
+    from nmfcore.model_selection import RankSelection, select_rank
+    from nmfcore.ratings import Ratings
+    from nmfcore.recommender import Recommender, evaluate
 
 _HOME = {
     "CacheWarning": "nmfcore.kernels",
-    "ConvergenceWarning": "nmfcore.stopping",
-    "Factorization": "nmfcore.result",
-    "PredictionWarning": "nmfcore.undetermined",
-    "RankSelection": "nmfcore.rank",
+    "ConvergenceWarning": "nmfcore.loop.stopping",
+    "Factorization": "nmfcore.api.result",
+    "PredictionWarning": "nmfcore.api.undetermined",
+    "RankSelection": "nmfcore.model_selection",
     "Ratings": "nmfcore.ratings",
-    "Recommender": "nmfcore.ratings",
-    "Status": "nmfcore.stopping",
-    "clear_cache": "nmfcore.warm",
+    "Recommender": "nmfcore.recommender",
+    "Status": "nmfcore.loop.stopping",
+    "clear_cache": "nmfcore._warmup",
     "datasets": "",
-    "evaluate": "nmfcore.ratings",
-    "factorize": "nmfcore.front_door",
-    "load": "nmfcore.result",
+    "evaluate": "nmfcore.recommender",
+    "factorize": "nmfcore.api.factorize",
+    "load": "nmfcore.api.result",
     "metrics": "",
     "plot": "",
     "reference": "",
-    "select_rank": "nmfcore.rank",
+    "select_rank": "nmfcore.model_selection",
     "solvers": "",
-    "warmup": "nmfcore.warm",
+    "warmup": "nmfcore._warmup",
 }
 
 __all__ = [

@@ -12,7 +12,7 @@ from typing import NoReturn
 import nmfcore
 from nmfcore.cli import reading, screen, select_rank
 from nmfcore.cli.words import as_options, invoked_as
-from nmfcore.escapes import escaped
+from nmfcore.machine.escapes import escaped
 
 # What bad input, numbers too large, a full disk or a missing package raise. Anything else is a fault of this program,
 # and shows itself.

@@ -116,11 +116,11 @@ def planted_ratings(
     >>> planted_ratings(20, 30, 100).shape
     (20, 30)
     """
-    from nmfcore import validation  # loads numba, which the movie table does without
+    from nmfcore import _arguments  # loads numba, which the movie table does without
 
-    m, n = validation.whole(n_users, "n_users", 1), validation.whole(n_items, "n_items", 1)
-    count, rank = validation.whole(n_ratings, "n_ratings", 1), validation.whole(rank, "rank", 1)
-    noise = validation.non_negative(noise, "noise")
+    m, n = _arguments.whole(n_users, "n_users", 1), _arguments.whole(n_items, "n_items", 1)
+    count, rank = _arguments.whole(n_ratings, "n_ratings", 1), _arguments.whole(rank, "rank", 1)
+    noise = _arguments.non_negative(noise, "noise")
     if count > m * n:
         raise ValueError(f"n_ratings={count} is more than the {m * n} pairs of {m} users and {n} items.")
     rng = np.random.default_rng(random_state)

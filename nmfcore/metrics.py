@@ -8,7 +8,7 @@ it for a model and held-out ratings.
 (0.7071067811865476, 0.5)
 """
 
-from nmfcore.ratings.metrics import mae, rmse
-from nmfcore.ratings.ranked import coverage, map_at_k, ndcg_at_k, precision_at_k, recall_at_k
+from nmfcore.recommender.metrics import mae, rmse
+from nmfcore.recommender.ranked import coverage, map_at_k, ndcg_at_k, precision_at_k, recall_at_k
 
 __all__ = ["coverage", "mae", "map_at_k", "ndcg_at_k", "precision_at_k", "recall_at_k", "rmse"]

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from nmfcore._types import Array
-from nmfcore.result import Factorization
+from nmfcore.api.result import Factorization
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from nmfcore.rank import RankSelection
+    from nmfcore.model_selection import RankSelection
 
 __all__ = ["convergence", "factors", "heatmap", "rank_selection"]
 

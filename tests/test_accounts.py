@@ -14,12 +14,12 @@ import pytest
 import scipy.sparse as sp
 
 import nmfcore
-from nmfcore import missing
+from nmfcore._parallel import Team
+from nmfcore.data.imputed import Punctured
 from nmfcore.kernels import divergence
-from nmfcore.losses import TRUSTED
-from nmfcore.parallel import Team
-from nmfcore.punctured import Punctured
-from nmfcore.solve import Iterate, Run
+from nmfcore.loop.solve import Iterate, Run
+from nmfcore.losses.account import TRUSTED
+from nmfcore.reading import missing
 from nmfcore.solvers import HALS, MU
 
 pytestmark = [

@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from nmfcore import archive
-from nmfcore.archive import Member, read, write
+from nmfcore.api import archive
+from nmfcore.api.archive import Member, read, write
 
 EXPECTED = {"W": Member(2, "f"), "H": Member(2, "f"), "ids": Member(1, "iuSU", required=False)}
 ARRAYS = {

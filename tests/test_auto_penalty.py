@@ -12,11 +12,11 @@ from sklearn.datasets import load_digits, load_iris
 
 import nmfcore
 from nmfcore import ConvergenceWarning, PredictionWarning, factorize
-from nmfcore.auto_penalty import _Problem, column_exponents
-from nmfcore.data import Dense
+from nmfcore.api.auto_penalty import _Problem, column_exponents
+from nmfcore.api.undetermined import find
+from nmfcore.data.dense import Dense
 from nmfcore.holdout.entries import deal_by_size
 from nmfcore.kernels import undetermined as kernels
-from nmfcore.undetermined import find
 
 
 def planted(seed: int, m: int = 60, n: int = 20, rank: int = 3, noise: float = 0.05) -> tuple[np.ndarray, np.ndarray]:
@@ -51,7 +51,7 @@ def test_what_is_found_is_what_is_beyond_the_range(missing_share: float) -> None
     rng = np.random.default_rng(1)
     X = rng.gamma(1.0, size=(50, 30)) * 10.0 ** rng.integers(-3, 3, 30)
     observed = rng.random(X.shape) >= missing_share
-    read = nmfcore.missing.read(X, mask=observed)
+    read = nmfcore.reading.missing.read(X, mask=observed)
     W, H = rng.gamma(0.2, size=(50, 4)), rng.gamma(0.2, size=(4, 30)) * X.mean(axis=0)
     W[[7, 31]] *= 300
     expected = brute(W, H, X, observed)
@@ -70,7 +70,7 @@ def test_what_is_found_is_what_is_beyond_the_range(missing_share: float) -> None
 def test_the_work_is_bounded() -> None:
     rng = np.random.default_rng(2)
     X = scipy.sparse.random(2000, 3000, density=0.002, random_state=0, format="csr")
-    data = nmfcore.missing.read(X, "unstored").data
+    data = nmfcore.reading.missing.read(X, "unstored").data
     indptr, indices = data.arrays[:2]
     W, G = 100 * rng.random((2000, 3)), rng.random((3000, 3))
     norms = np.linalg.norm(W, axis=1), np.linalg.norm(G, axis=1)
@@ -83,7 +83,7 @@ def test_the_work_is_bounded() -> None:
     assert finding is not None
     assert not finding.complete
     with pytest.warns(PredictionWarning, match="at least"):
-        warnings.warn(nmfcore.undetermined.message(finding, 1.0, ""), PredictionWarning, stacklevel=1)
+        warnings.warn(nmfcore.api.undetermined.message(finding, 1.0, ""), PredictionWarning, stacklevel=1)
 
 
 def test_a_fit_warns_of_entries_that_nothing_determines() -> None:

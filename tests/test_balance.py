@@ -9,7 +9,7 @@ import pytest
 import scipy.optimize
 
 import nmfcore
-from nmfcore.balance import balanced
+from nmfcore.loop.balance import balanced
 from nmfcore.solvers import HALS, MU, Penalty
 
 

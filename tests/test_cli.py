@@ -30,8 +30,8 @@ from nmfcore.cli import demo, fit, reading, recommend, screen
 from nmfcore.cli.recommend import match_titles
 from nmfcore.cli.words import invoked_as
 from nmfcore.datasets import planted_ratings
-from nmfcore.ratings import ranking
-from nmfcore.ratings.fitting import L2_PER_MEAN
+from nmfcore.recommender import ranking
+from nmfcore.recommender.fitting import L2_PER_MEAN
 
 NMFCORE = [sys.executable, "-m", "nmfcore"]
 ENVIRONMENT = {**os.environ, "PYTHONWARNINGS": "error", "PYTHONUTF8": "1"}

@@ -7,12 +7,14 @@ import pytest
 import scipy.sparse as sp
 
 import nmfcore
-from nmfcore import losses, missing, parallel
-from nmfcore.compress import LEAST_WORK, MOST_ENTRIES, SHARES, _samples, _spread
-from nmfcore.data import Dense
+from nmfcore import _parallel as parallel
+from nmfcore import losses
+from nmfcore.data.dense import Dense
+from nmfcore.loop.solve import Plan
+from nmfcore.losses.penalty import Penalty
+from nmfcore.reading import missing
 from nmfcore.reference import objective
-from nmfcore.solve import Plan
-from nmfcore.solvers.base import Penalty
+from nmfcore.starts.subsample import LEAST_WORK, MOST_ENTRIES, SHARES, _samples, _spread
 
 SHAPE, RANK = (2400, 400), 8  # an iteration takes 4·2400·400·8 = 3.1e7 flop
 

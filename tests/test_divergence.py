@@ -13,12 +13,13 @@ from sklearn.decomposition import non_negative_factorization
 from sklearn.decomposition._nmf import _beta_divergence
 
 import nmfcore
-from nmfcore import losses, parallel
-from nmfcore.data import Dense
+from nmfcore import _parallel as parallel
+from nmfcore import losses
+from nmfcore.data.dense import Dense
 from nmfcore.kernels import divergence
-from nmfcore.solve import Plan
+from nmfcore.loop.solve import Plan
+from nmfcore.losses.penalty import Penalty
 from nmfcore.solvers import HALS, MU
-from nmfcore.solvers.base import Penalty
 
 BETAS = [-1.0, 0.0, 0.5, 1.0, 1.5, 3.0]
 KL = "kullback-leibler"

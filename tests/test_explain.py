@@ -12,7 +12,7 @@ from scipy.optimize import nnls
 from nmfcore import Ratings, Recommender
 from nmfcore.datasets import planted_ratings
 from nmfcore.ratings import UserItemMeans
-from nmfcore.ratings.explaining import Explanation, explain, similar_items, split_parts
+from nmfcore.recommender.explaining import Explanation, explain, similar_items, split_parts
 
 
 @pytest.fixture(scope="module")

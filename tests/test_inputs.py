@@ -19,9 +19,10 @@ import pytest
 import scipy.sparse as sp
 
 import nmfcore
-from nmfcore import missing
-from nmfcore.data import Dense, Sparse
+from nmfcore.data.dense import Dense
+from nmfcore.data.sparse import Sparse
 from nmfcore.holdout import reading
+from nmfcore.reading import missing
 from nmfcore.solvers import HALS, MU
 
 RNG = np.random.RandomState(0)

@@ -8,8 +8,13 @@ import numpy as np
 import pytest
 from numba.core.errors import TypingError
 
-from nmfcore.kernels import _lanes, _lines, _panels, _plain, _tiles, dense, factors
+from nmfcore.kernels import dense, factors
 from nmfcore.kernels._jit import njit
+from nmfcore.kernels.vectors import gathered as _lanes
+from nmfcore.kernels.vectors import lines as _lines
+from nmfcore.kernels.vectors import plain as _plain
+from nmfcore.kernels.vectors import products as _panels
+from nmfcore.kernels.vectors import sweeps as _tiles
 
 DTYPES = [np.float32, np.float64]
 LENGTHS = [0, 1, 3, 4, 5, 17, 300]

@@ -9,8 +9,8 @@ import pytest
 
 from nmfcore.datasets import planted_ratings
 from nmfcore.ratings import Ratings, Recommender, UserItemMeans, evaluate, rmse
-from nmfcore.ratings.level import level_of
-from nmfcore.ratings.selecting import select_rank_for
+from nmfcore.recommender.level import level_of
+from nmfcore.recommender.selecting import select_rank_for
 
 SCALES = [(5.0, 0.0), (1.0, 75.0), (5.0, 75.0), (0.01, 3.0)]
 

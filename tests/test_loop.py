@@ -22,8 +22,8 @@ from processes import python
 
 import nmfcore
 from nmfcore import ConvergenceWarning, Factorization, Status
-from nmfcore import solve as loop
-from nmfcore.parallel import Team, default_threads
+from nmfcore._parallel import Team, default_threads
+from nmfcore.loop import solve as loop
 from nmfcore.solvers import HALS, MU
 
 X = np.random.RandomState(0).random_sample((30, 20))
@@ -514,7 +514,7 @@ def test_ctrl_c_while_the_start_is_made(monkeypatch):
     def interrupted(*_args, **_options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nmfcore.starts.own", interrupted)
+    monkeypatch.setattr("nmfcore.starts.begin.own", interrupted)
     with pytest.raises(KeyboardInterrupt) as caught:
         nmfcore.factorize(X, 2, random_state=0)
     assert caught.value.factorization is None

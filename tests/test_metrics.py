@@ -166,7 +166,7 @@ def test_the_test_part_may_list_others(model: Recommender, parts: tuple[Ratings,
 def test_the_same_bits_for_any_threads_and_blocks(
     model: Recommender, parts: tuple[Ratings, Ratings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nmfcore.ratings import evaluation
+    from nmfcore.recommender import evaluation
 
     monkeypatch.setattr(evaluation, "SLAB_RATINGS", 50)
     monkeypatch.setattr(evaluation, "BATCH_RATINGS", 70)
@@ -178,7 +178,7 @@ def test_the_same_bits_for_any_threads_and_blocks(
 
 def test_the_last_rating_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """However the rows are cut into slabs, with empty ones at either end."""
-    from nmfcore.ratings import evaluation
+    from nmfcore.recommender import evaluation
 
     train = planted_ratings(40, 30, 600)
     model = Recommender(rank=2, random_state=0).fit(train)

@@ -23,9 +23,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import nmfcore
-from nmfcore import Status, reference, solve
+from nmfcore import Status, reference
+from nmfcore.loop import solve
+from nmfcore.losses.kkt import nothing_left
 from nmfcore.solvers import HALS, MU
-from nmfcore.stopping import nothing_left
 
 # Small random problems seldom determine what is missing.
 pytestmark = pytest.mark.filterwarnings("ignore::nmfcore.PredictionWarning")

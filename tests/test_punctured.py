@@ -8,11 +8,12 @@ import scipy.optimize
 import scipy.sparse as sp
 
 import nmfcore
-from nmfcore import missing, reference
-from nmfcore.data import Dense
-from nmfcore.observed import Observed
-from nmfcore.parallel import Team
-from nmfcore.punctured import MOST_MISSING, Punctured
+from nmfcore import reference
+from nmfcore._parallel import Team
+from nmfcore.data.dense import Dense
+from nmfcore.data.imputed import MOST_MISSING, Punctured
+from nmfcore.data.observed import Observed
+from nmfcore.reading import missing
 from nmfcore.solvers import HALS, MU
 
 SOLVERS = {

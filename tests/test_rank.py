@@ -20,10 +20,10 @@ from nmfcore import ConvergenceWarning, RankSelection, select_rank
 from nmfcore.__main__ import _parser, main
 from nmfcore.cli.select_rank import parse_ranks
 from nmfcore.holdout import blocks, entries, measure
-from nmfcore.rank import afresh, select
-from nmfcore.rank import path as rank_path
+from nmfcore.model_selection import afresh, select
+from nmfcore.model_selection import path as rank_path
 from nmfcore.ratings import UserItemMeans
-from nmfcore.ratings.selecting import select_rank_for
+from nmfcore.recommender.selecting import select_rank_for
 
 # Results are compared here; that a fit ends at its tolerance is tested elsewhere.
 QUICK = {"max_iter": 30, "tol": 0}

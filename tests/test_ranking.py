@@ -10,8 +10,9 @@ import pytest
 
 from nmfcore import Ratings, Recommender, evaluate
 from nmfcore.datasets import planted_ratings
-from nmfcore.ratings import RecommendationTable, ranking
-from nmfcore.ratings.ranking import best_items
+from nmfcore.ratings import RecommendationTable
+from nmfcore.recommender import ranking
+from nmfcore.recommender.ranking import best_items
 
 
 def factors(m: int, n: int, r: int, dtype: str = "float64", levels: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -110,7 +111,7 @@ def test_memory_is_bounded_by_the_block() -> None:
     # 40,000 x 20,000 scores are 3.2 GB in float32; the process may not grow by a tenth of that.
     code = """
         import resource, numpy as np
-        from nmfcore.ratings.ranking import best_items
+        from nmfcore.recommender.ranking import best_items
         rng = np.random.default_rng(0)
         W, H = rng.random((40_000, 2), np.float32), rng.random((2, 20_000), np.float32)
         list(best_items(W[:500], H, np.arange(500), 10))

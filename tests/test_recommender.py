@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 import nmfcore
-from nmfcore import Ratings, Recommender, archive
+from nmfcore import Ratings, Recommender
+from nmfcore.api import archive
 from nmfcore.cli.fit import errors
 from nmfcore.datasets import planted_ratings
-from nmfcore.ratings import GlobalMean, UserItemMeans, rmse, saving
+from nmfcore.ratings import GlobalMean, UserItemMeans, rmse
+from nmfcore.recommender import saving
 
 
 @pytest.fixture(scope="module")

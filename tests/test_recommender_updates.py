@@ -10,9 +10,11 @@ from scipy.optimize import nnls
 
 import nmfcore
 import nmfcore.solvers
-from nmfcore import Ratings, Recommender, archive
+from nmfcore import Ratings, Recommender
+from nmfcore.api import archive
 from nmfcore.datasets import planted_ratings
-from nmfcore.ratings import UserItemMeans, saving
+from nmfcore.ratings import UserItemMeans
+from nmfcore.recommender import saving
 
 PRIOR, L2 = 12.0, 0.07
 

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 import nmfcore
-from nmfcore import Factorization, Status, archive, model_checks, validation
-from nmfcore.result import pack
+from nmfcore import Factorization, Status, _arguments
+from nmfcore.api import archive, model_checks
+from nmfcore.api.result import pack
 
 X = np.random.RandomState(0).random_sample((7, 5)) + 0.1
 
@@ -270,7 +271,7 @@ def test_the_setting_that_makes_no_sense_is_named(f, path):
 
 def test_the_losses_are_those_of_validation():
     # Written twice, so that reading a file does not load numba.
-    assert (tuple(validation.LOSSES), validation.MOST_BETA) == (model_checks.LOSSES, model_checks.MOST_BETA)
+    assert (tuple(_arguments.LOSSES), _arguments.MOST_BETA) == (model_checks.LOSSES, model_checks.MOST_BETA)
 
 
 def test_a_file_of_a_newer_version(f, path, monkeypatch):

@@ -11,11 +11,12 @@ import scipy.sparse as sp
 
 import nmfcore
 from benchmarks.datasets import planted_dense
-from nmfcore import single
-from nmfcore.data import Sparse, summary
+from nmfcore.data.protocol import summary
+from nmfcore.data.sparse import Sparse
+from nmfcore.loop import mixed_precision as single
+from nmfcore.loop.mixed_precision import FEWEST, LEAST_WORK, MOST_ENTRIES
+from nmfcore.loop.stopping import Status
 from nmfcore.reference import kkt, objective
-from nmfcore.single import FEWEST, LEAST_WORK, MOST_ENTRIES
-from nmfcore.stopping import Status
 
 SHAPE, RANK = (1500, 600), 12
 
@@ -27,7 +28,8 @@ assert 4.0 * X.size * RANK >= LEAST_WORK
 @pytest.fixture
 def precisions(monkeypatch):
     """The dtypes of the data that the loop was given, in turn, the samples left out."""
-    from nmfcore import compress, front_door
+    from nmfcore import front_door
+    from nmfcore.starts import subsample as compress
 
     seen, real = [], single.solve
 

@@ -8,8 +8,9 @@ import pytest
 import scipy.sparse as sp
 
 import nmfcore
-from nmfcore import data, validation
-from nmfcore.data import Sparse
+from nmfcore import data
+from nmfcore.data.sparse import Sparse
+from nmfcore.reading import compressed
 
 M, N, LENGTH = 4000, 1000, 250
 
@@ -72,7 +73,7 @@ def added(X):
 def test_reading_and_fitting_add_no_more_than_copies_of_x(make, copies, monkeypatch):
     """Everything else that grows with the entries would show: a byte for each of them is a megabyte."""
     monkeypatch.setattr(data, "ENTRIES_AT_ONCE", 2**14)
-    monkeypatch.setattr(validation, "SORTED_AT_ONCE", 2**14)
+    monkeypatch.setattr(compressed, "SORTED_AT_ONCE", 2**14)
     X = make(counts())
     nmfcore.factorize(X, 2, init="random", random_state=0, max_iter=2, tol=0.0)  # compiles
     factors = 8 * (M + N) * 2 * X.dtype.itemsize
@@ -140,10 +141,10 @@ def test_the_mean_of_nothing_stored():
 
 @pytest.mark.parametrize("step", [1, 500, 2**20])
 def test_rows_are_sorted_and_summed_alike_however_they_are_cut(step, monkeypatch):
-    monkeypatch.setattr(validation, "SORTED_AT_ONCE", step)
+    monkeypatch.setattr(compressed, "SORTED_AT_ONCE", step)
     A = shuffled(uneven())
     before = [part.copy() for part in (A.indptr, A.indices, A.data)]
-    made = validation.compressed(A, "X", None, duplicates="sum")
+    made = compressed.compressed(A, "X", None, duplicates="sum")
     tidy = A.copy()
     tidy.sum_duplicates()
     np.testing.assert_array_equal(made.indptr, tidy.indptr)
@@ -155,11 +156,11 @@ def test_rows_are_sorted_and_summed_alike_however_they_are_cut(step, monkeypatch
 
 @pytest.mark.parametrize("step", [1, 2**20])
 def test_the_first_duplicate_is_named_and_all_are_counted_however_rows_are_cut(step, monkeypatch):
-    monkeypatch.setattr(validation, "SORTED_AT_ONCE", step)
+    monkeypatch.setattr(compressed, "SORTED_AT_ONCE", step)
     columns = [5, 3, 9, 3, 8, 7, 1, 7, 7]
     A = sp.csr_array((np.ones(9), columns, [0, 1, 5, 9]), shape=(3, 10))
     with pytest.raises(ValueError, match=r"X\[1, 3\] is stored 2 times \(3 such entries in all\)"):
-        validation.compressed(A, "X", None, duplicates="error")
+        compressed.compressed(A, "X", None, duplicates="error")
 
 
 @pytest.mark.parametrize("index", [np.int32, np.int64])
@@ -168,7 +169,7 @@ def test_coordinates_in_any_order_are_the_matrix(index):
     A = X.tocoo()
     order = np.random.default_rng(2).permutation(A.nnz)
     A = sp.coo_array((A.data[order], (A.row[order].astype(index), A.col[order].astype(index))), shape=X.shape)
-    made = validation.compressed(A, "X", None, duplicates="error")
+    made = compressed.compressed(A, "X", None, duplicates="error")
     for part, expected in zip(made[:3], (X.indptr, X.indices, X.data), strict=True):
         np.testing.assert_array_equal(part, expected)
     assert made.indices.dtype == np.int32

@@ -9,9 +9,9 @@ from sklearn.decomposition._nmf import _initialize_nmf
 
 import nmfcore
 from nmfcore import starts
-from nmfcore.data import Dense
-from nmfcore.missing import read
-from nmfcore.parallel import Team
+from nmfcore._parallel import Team
+from nmfcore.data.dense import Dense
+from nmfcore.reading.missing import read
 
 SVD = ["nndsvd", "nndsvda", "nndsvdar"]
 

@@ -12,8 +12,9 @@ from sklearn.decomposition import NMF
 
 import nmfcore
 from nmfcore import ConvergenceWarning, Status, reference
+from nmfcore.loop.stopping import Stop
+from nmfcore.losses.kkt import divergence_residual, kkt_residual, nothing_left
 from nmfcore.solvers import HALS
-from nmfcore.stopping import Stop, divergence_residual, kkt_residual, nothing_left
 
 SMALL = {"iris": 3, "wine": 3, "breast_cancer": 5}
 LOSSES = ["frobenius", "kullback-leibler", "itakura-saito", 0.5]

@@ -11,7 +11,8 @@ from scipy.optimize import nnls
 
 from nmfcore import Ratings, Recommender, evaluate
 from nmfcore.datasets import planted_ratings
-from nmfcore.ratings import Evaluation, UserItemMeans, evaluation
+from nmfcore.ratings import Evaluation, UserItemMeans
+from nmfcore.recommender import evaluation
 
 L2, PRIOR = 0.07, 12.0
 NEW_USERS, NEW_ITEMS = [0, 90, 1000], [0, 70, 2000]  # before, among and after those that are known

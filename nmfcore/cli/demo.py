@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nmfcore import datasets, factorize
+from nmfcore.api.result import Factorization
 from nmfcore.cli.fit import Predict, errors
 from nmfcore.cli.screen import Unread
 from nmfcore.cli.words import invoked_as
 from nmfcore.datasets import MovieTable
-from nmfcore.ratings import GlobalMean, Ratings, Recommender, UserItemMeans
-from nmfcore.result import Factorization
+from nmfcore.ratings import Ratings
+from nmfcore.recommender import GlobalMean, Recommender, UserItemMeans
 from nmfcore.solvers import HALS
 
 Matrix = NDArray[np.float64]

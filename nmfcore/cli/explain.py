@@ -6,8 +6,9 @@ import argparse
 from typing import Any
 
 from nmfcore.cli.recommend import shortened, show_items, titles_of
-from nmfcore.escapes import escaped
-from nmfcore.ratings import Recommender, parse_id
+from nmfcore.machine.escapes import escaped
+from nmfcore.ratings import parse_id
+from nmfcore.recommender import Recommender
 
 
 def run(arguments: argparse.Namespace) -> None:

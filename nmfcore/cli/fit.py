@@ -14,16 +14,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nmfcore import files
 from nmfcore.cli import reading
 from nmfcore.cli.report import Report
 from nmfcore.cli.screen import going_on
 from nmfcore.cli.words import count, ending, invoked_as
-from nmfcore.escapes import escaped, typed
-from nmfcore.ratings import GlobalMean, Ratings, Recommender, UserItemMeans, evaluate, mae, rmse
-from nmfcore.ratings.fitting import bar_is_possible
-from nmfcore.stopping import ConvergenceWarning
-from nmfcore.streams import is_watched
+from nmfcore.loop.stopping import ConvergenceWarning
+from nmfcore.machine import files
+from nmfcore.machine.escapes import escaped, typed
+from nmfcore.machine.streams import is_watched
+from nmfcore.ratings import Ratings
+from nmfcore.recommender import GlobalMean, Recommender, UserItemMeans, evaluate, mae, rmse
+from nmfcore.recommender.fitting import bar_is_possible
 
 Predict = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float64]]
 EVALUATED = 0.1  # held out for --evaluate where --test does not say

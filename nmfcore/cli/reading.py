@@ -6,7 +6,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from nmfcore.escapes import typed
+from nmfcore.machine.escapes import typed
 
 if TYPE_CHECKING:
     from nmfcore.ratings import Ratings

@@ -10,12 +10,13 @@ from typing import IO, Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from nmfcore import files
 from nmfcore.cli import reading
 from nmfcore.cli.words import count, invoked_as
-from nmfcore.escapes import cell, escaped, escaped_lines, typed
-from nmfcore.ratings import Ratings, Recommender, parse_id, read_titles
-from nmfcore.ratings.ranking import best_items
+from nmfcore.machine import files
+from nmfcore.machine.escapes import cell, escaped, escaped_lines, typed
+from nmfcore.ratings import Ratings, parse_id, read_titles
+from nmfcore.recommender import Recommender
+from nmfcore.recommender.ranking import best_items
 
 WIDTH = 100
 AT_ONCE = 2**16  # lines of a table

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from typing import TextIO
 
-from nmfcore.streams import Tolerant, is_closed, is_watched
+from nmfcore.machine.streams import Tolerant, is_closed, is_watched
 
 PATIENCE = 1.0  # seconds before there is anything to say
 EVERY = 0.5  # seconds between two signs of life

@@ -11,13 +11,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from nmfcore import files
 from nmfcore.cli import reading
 from nmfcore.cli.words import count, ending, invoked_as
-from nmfcore.escapes import escaped, typed
+from nmfcore.machine import files
+from nmfcore.machine.escapes import escaped, typed
 
 if TYPE_CHECKING:
-    from nmfcore.rank import RankSelection
+    from nmfcore.model_selection import RankSelection
     from nmfcore.ratings import Ratings
 
 L2 = 0.025  # of a plain factorisation, for each rating, of their mean
@@ -105,7 +105,7 @@ def parse_ranks(text: str) -> list[int]:
 
 def run(arguments: argparse.Namespace) -> None:
     """Do what the command line asks."""
-    from nmfcore.stopping import ConvergenceWarning
+    from nmfcore.loop.stopping import ConvergenceWarning
 
     ranks = parse_ranks(arguments.ranks)
     _check(arguments, ranks)
@@ -142,29 +142,29 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _check(arguments: argparse.Namespace, ranks: list[int]) -> None:
     """Refuse now, and not after a long read, what the choice would refuse."""
-    from nmfcore import validation
+    from nmfcore import _arguments
     from nmfcore.holdout import share_of_entries
-    from nmfcore.rank.path import Search
-    from nmfcore.ratings import Recommender
+    from nmfcore.model_selection.path import Search
+    from nmfcore.recommender import Recommender
 
     asked = {"n_folds": arguments.folds, "patience": arguments.patience, "rule": arguments.rule}
     search = Search.checked(ranks, **asked, warm_start=False, callback=None)
     share_of_entries(arguments.test, search.n_folds)
-    validation.generator(arguments.seed)
+    _arguments.generator(arguments.seed)
     Recommender(**_given(arguments, *OF_FIT))  # a factorisation with another loss has the same rules for l2 and so on
 
 
 def _as_fit_does(arguments: argparse.Namespace) -> Callable[..., RankSelection]:
     """The choice for the Recommender that ``nmfcore fit`` makes of the same options."""
-    from nmfcore.ratings import Recommender
-    from nmfcore.ratings.selecting import select_rank_for
+    from nmfcore.recommender import Recommender
+    from nmfcore.recommender.selecting import select_rank_for
 
     return partial(select_rank_for, Recommender(**_given(arguments, *OF_FIT)))
 
 
 def _plainly(arguments: argparse.Namespace) -> Callable[..., RankSelection]:
     """The choice for a factorisation with another loss, which has a penalty and nothing else."""
-    from nmfcore.rank import select_rank
+    from nmfcore.model_selection import select_rank
 
     if _given(arguments, "prior", "offsets"):
         raise ValueError(f"--prior and --no-offsets are for the loss of `fit`, {AS_FIT}; leave them or --loss out")

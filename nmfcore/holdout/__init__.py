@@ -27,14 +27,16 @@ from typing import Any
 
 import numpy as np
 
-from nmfcore import memory, missing, validation
+from nmfcore import _arguments
 from nmfcore._types import Array
 from nmfcore.holdout.blocks import Blocks, make_blocks
 from nmfcore.holdout.entries import Entries, make_entries
 from nmfcore.holdout.measure import LEAST_SHARE, Measure
 from nmfcore.holdout.reading import kept_entries, read
 from nmfcore.holdout.sparse import CSR, dense_rows
-from nmfcore.validation import Compressed
+from nmfcore.machine import memory
+from nmfcore.reading import missing
+from nmfcore.reading.compressed import Compressed
 
 __all__ = ["HOLDOUTS", "LEAST_SHARE", "Blocks", "Entries", "Measure", "hold_out", "share_of_entries"]
 
@@ -106,7 +108,7 @@ def share_of_entries(test: float | None, n_folds: int) -> float:
 def _share(test: float | None, default: float, most: float, what: str) -> float:
     if test is None:
         return default
-    share = validation.non_negative(test, "test")
+    share = _arguments.non_negative(test, "test")
     if not 0.0 < share <= most or share == 1.0:
         raise ValueError(
             f"test={test!r}: the share to hold out in each fold must be above 0 and, with {what}, "

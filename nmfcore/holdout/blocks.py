@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from nmfcore._types import Array
+from nmfcore.api.result import Factorization
 from nmfcore.holdout.measure import Measure, block_error
 from nmfcore.holdout.sparse import part, transpose
-from nmfcore.result import Factorization
-from nmfcore.validation import Compressed
+from nmfcore.reading.compressed import Compressed
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from nmfcore import memory
 from nmfcore._types import Array
+from nmfcore.api.result import Factorization
 from nmfcore.holdout.measure import AT_ONCE, Measure
 from nmfcore.holdout.sparse import CSR
-from nmfcore.result import Factorization
-from nmfcore.validation import Compressed
+from nmfcore.machine import memory
+from nmfcore.reading.compressed import Compressed
 
 
 def deal(n_entries: int, n_folds: int, test: float, rng: np.random.Generator) -> Array:

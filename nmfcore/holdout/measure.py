@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from nmfcore._types import Array
+from nmfcore.api.result import Factorization
+from nmfcore.data.offsets import without_ones
 from nmfcore.holdout.sparse import CSR, dense_rows
-from nmfcore.offsets import without_ones
-from nmfcore.result import Factorization
 from nmfcore.solvers import Penalty
 
 AT_ONCE = 2**22  # numbers in a temporary: 32 MiB

@@ -1,4 +1,4 @@
-"""Which entries count of what was passed in, as :mod:`nmfcore.missing` reads it."""
+"""Which entries count of what was passed in, as :mod:`nmfcore.reading.missing` reads it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from nmfcore import fills, missing, validation
+from nmfcore import _arguments
 from nmfcore._types import Array
 from nmfcore.holdout.sparse import CSR, dense_rows
-from nmfcore.validation import Compressed
+from nmfcore.reading import arrays, compressed, fills, missing
+from nmfcore.reading.compressed import Compressed
 
 
 def read(
@@ -24,17 +25,17 @@ def read(
     X, rule = fills.read(X, rule, "X")
     mask, weights = (fills.read(guide, None, name)[0] for guide, name in ((mask, "mask"), (weights, "weights")))
     nan = isinstance(rule, float) and math.isnan(rule)
-    if not validation.is_sparse(X):
+    if not _arguments.is_sparse(X):
         return _read_dense(X, rule, mask, weights, dtype)
     guided = mask is not None or weights is not None
-    stored = validation.compressed(X, "X", dtype, duplicates="error" if guided or rule is not None else "sum")
+    stored = compressed.compressed(X, "X", dtype, duplicates="error" if guided or rule is not None else "sum")
     if rule is None or nan:
         if not guided and not np.isnan(stored.values).any():
             return stored, None, None
-        guide = next((g for g in (mask, weights) if validation.is_sparse(g)), None)
+        guide = next((g for g in (mask, weights) if _arguments.is_sparse(g)), None)
         if guide is None:  # all cells of a dense mask, or all but the NaN: it takes a dense matrix to say which
             return _read_dense(dense_rows(CSR(*stored), 0, stored.shape[0]), rule, mask, weights, dtype)
-        pattern = validation.compressed(guide, "mask", np.dtype(np.float64), duplicates="error")
+        pattern = compressed.compressed(guide, "mask", np.dtype(np.float64), duplicates="error")
         stored = pattern._replace(values=_at(stored, pattern).astype(stored.values.dtype))
     observed = np.ones(stored.values.size, bool)
     if isinstance(rule, float):
@@ -52,7 +53,7 @@ def _read_dense(
     if isinstance(X, np.ma.MaskedArray):
         known.append(~np.ma.getmaskarray(X))
         X = X.data
-    array = validation.as_float(validation.array_2d(X, "X"), dtype)
+    array = arrays.as_float(arrays.array_2d(X, "X"), dtype)
     if mask is not None:
         known.append(missing.mask_array(mask, array.shape))
     weight = None if weights is None else missing.weights_array(weights, array.shape)
@@ -67,8 +68,8 @@ def _read_dense(
 
 def _looked_up(guide: Any, name: str, X: Compressed) -> Array:
     """The values of a mask or of weights at the stored entries of ``X``."""
-    if validation.is_sparse(guide):
-        return _at(validation.compressed(guide, name, np.dtype(np.float64), duplicates="error"), X)
+    if _arguments.is_sparse(guide):
+        return _at(compressed.compressed(guide, name, np.dtype(np.float64), duplicates="error"), X)
     read_guide = missing.mask_array if name == "mask" else missing.weights_array
     return read_guide(guide, X.shape)[X.rows, X.indices]
 

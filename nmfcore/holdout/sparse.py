@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nmfcore import memory
 from nmfcore._types import Array
-from nmfcore.validation import Compressed
+from nmfcore.machine import memory
+from nmfcore.reading.compressed import Compressed
 
 
 @dataclass(frozen=True)

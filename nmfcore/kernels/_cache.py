@@ -27,8 +27,8 @@ import numba
 import numpy as np
 from numba.core import caching, serialize
 
-from nmfcore import streams
 from nmfcore.kernels import CacheWarning
+from nmfcore.machine import streams
 
 SIZE = 16  # bytes of a checksum
 INSIDE = tuple(f"{folder}{os.sep}" for folder in (Path(__file__).parents[1], Path(numba.__file__).parent))

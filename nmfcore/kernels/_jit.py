@@ -5,7 +5,7 @@ full set would also assume that NaN does not exist. ``error_model="numpy"`` keep
 ``parallel=True`` is never used: it costs a second of compilation per kernel, kills forked children, and its
 sums depend on the number of threads.
 
-Numba is imported, and kernels are compiled or loaded, aside (:mod:`nmfcore.interruptible`): Ctrl-C in their midst would
+Numba is imported, and kernels are compiled or loaded, aside (:mod:`nmfcore.machine.interruptible`): Ctrl-C in their midst would
 leave Numba half made for the rest of the process.
 """
 
@@ -18,7 +18,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from nmfcore.interruptible import aside
+from nmfcore.machine.interruptible import aside
 
 
 def _import_numba() -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 
 from nmfcore._types import Array
 from nmfcore.kernels._jit import kernel
-from nmfcore.kernels._panels import (
+from nmfcore.kernels.vectors.products import (
     CACHE_LINE,
     HEIGHT,
     LINE,

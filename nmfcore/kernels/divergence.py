@@ -30,7 +30,7 @@ import numpy as np
 
 from nmfcore._types import Array
 from nmfcore.kernels._jit import inlined_kernel, kernel
-from nmfcore.kernels._lines import EIGHT, add_lines, copy_lines, dot_lines, outer_lines
+from nmfcore.kernels.vectors.lines import EIGHT, add_lines, copy_lines, dot_lines, outer_lines
 
 LINES = 128  # entries, whose rows of B are copied: with r = 20, 24 KiB of the first-level cache
 ROW_AT_ONCE = 512  # columns, of four dense rows at a time: x̂, P and D take 48 KiB
@@ -337,7 +337,7 @@ def products(
 def _tally_row(a: Array, p: Array, d: Array, l1: float, l2: float, r: int, tally: Array, at: int) -> None:
     """Add to ``tally[at + t]`` by how much a step of coordinate t of one row promises to lower the objective.
 
-    That is ``ρ² / 2 B`` of :func:`nmfcore.stopping.divergence_residual`.
+    That is ``ρ² / 2 B`` of :func:`nmfcore.losses.kkt.divergence_residual`.
     """
     pulled, pushed = 0.0, 0.0
     for t in range(r):

@@ -9,7 +9,7 @@ import numpy as np
 
 from nmfcore._types import Array
 from nmfcore.kernels._jit import kernel
-from nmfcore.kernels._panels import HEIGHT, LINE, rows_panel, rows_panel_narrow
+from nmfcore.kernels.vectors.products import HEIGHT, LINE, rows_panel, rows_panel_narrow
 
 TOGETHER = 64  # rows whose products with G are formed at a time
 SIDE_BY_SIDE = 64  # numbers of a flat array: LLVM does not look for a maximum in vectors by itself
@@ -43,7 +43,7 @@ def column_moments(A: Array) -> Array:
 
 @kernel
 def summary(values: Array) -> tuple[bool, float, float, int, float]:
-    """Of a flat array, in one read, what :class:`nmfcore.data.Summary` has."""
+    """Of a flat array, in one read, what :class:`nmfcore.data.protocol.Summary` has."""
     valid, largest, nonzero, squares = np.zeros((4, SIDE_BY_SIDE))
     smallest = np.full(SIDE_BY_SIDE, np.inf)
     whole = values.size // SIDE_BY_SIDE * SIDE_BY_SIDE

@@ -31,7 +31,7 @@ import numpy as np
 
 from nmfcore._types import Array
 from nmfcore.kernels._jit import kernel
-from nmfcore.kernels._lanes import (
+from nmfcore.kernels.vectors.gathered import (
     LANES,
     add_outer,
     add_outer_narrow,
@@ -184,7 +184,7 @@ def _slopes(
 
 @kernel
 def _rho(g: float, curvature: float, a: float) -> float:
-    """The square of what is wrong with a coordinate; see :func:`nmfcore.stopping.kkt_residual`."""
+    """The square of what is wrong with a coordinate; see :func:`nmfcore.losses.kkt.kkt_residual`."""
     bound = curvature * a if curvature > 0.0 or a == 0.0 else g  # where the curvature is 0, nothing bounds a step
     worst = g if g < bound else bound
     return worst * worst
@@ -235,7 +235,7 @@ def hals_rows(
     wide = _whole_blocks(r)
     dtype = B.dtype.type
     dead = dtype(1e-30) if B.itemsize == 4 else dtype(1e-200)
-    # Where X is very large an offset's ones are very small (nmfcore.offsets), and no less alive.
+    # Where X is very large an offset's ones are very small (nmfcore.data.offsets), and no less alive.
     last_dead = dead if not shifted else dtype(1.2e-38) if B.itemsize == 4 else dtype(2.3e-308)
     E, sums = np.empty((2, ROOM), B.dtype), np.empty((LANES + 2, LANES))
     models, G = np.zeros((LANES, LANES + 2, LANES), B.dtype), np.empty((LANES, LANES, LANES), B.dtype)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from nmfcore import memory
 from nmfcore._types import Array
 from nmfcore.kernels._jit import kernel
-from nmfcore.kernels._panels import add_gathered, prefetch_entries
+from nmfcore.kernels.vectors.products import add_gathered, prefetch_entries
+from nmfcore.machine import memory
 
 CACHED = 2097152  # bytes of B that stay near while entries are gathered from them
 NEXT = 2  # rows until the entries of one that are asked for are needed, where only some of each row are read at a time

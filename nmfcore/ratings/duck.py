@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nmfcore.escapes import escaped
+from nmfcore.machine.escapes import escaped
 
 REMEDY = 'reading a file of ratings needs duckdb: pip install "nmfcore[files]"'
 FETCH_AGAIN = "the compressed file is damaged or incomplete: fetch it again"

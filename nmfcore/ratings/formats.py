@@ -10,7 +10,7 @@ import zlib
 from dataclasses import dataclass
 from typing import IO, Literal
 
-from nmfcore.escapes import escaped
+from nmfcore.machine.escapes import escaped
 from nmfcore.ratings.duck import FETCH_AGAIN, all_lines
 
 HEAD = 1 << 18  # bytes of text by which the layout is found

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from nmfcore.escapes import typed
+from nmfcore.machine.escapes import typed
 
 WHITESPACE = " "
 BLANKS = " \t\r"  # what is left out at both ends of a field; what else Unicode counts as space is part of an id

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nmfcore import memory
+from nmfcore.machine import memory
 from nmfcore.ratings.assemble import check_values
 from nmfcore.ratings.frames import plain_column
 from nmfcore.ratings.ids import Ids, Positions, encode_ids, plain_id

@@ -11,7 +11,7 @@ from typing import Any, Literal, SupportsIndex, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nmfcore import memory
+from nmfcore.machine import memory
 from nmfcore.ratings.assemble import Duplicates, assemble_timed, check_duplicates, check_values, compress, join
 from nmfcore.ratings.frames import encode_column, plain_column, select_columns, times_of
 from nmfcore.ratings.ids import Ids, find_ids

@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from nmfcore.escapes import escaped
-from nmfcore.files import check_regular
+from nmfcore.machine.escapes import escaped
+from nmfcore.machine.files import check_regular
+from nmfcore.machine.streams import warn
 from nmfcore.ratings import tables
 from nmfcore.ratings.duck import literal
 from nmfcore.ratings.formats import Format, find_format
 from nmfcore.ratings.layout import WHITESPACE, Layout, Line, find_layout, quote
 from nmfcore.ratings.lines import Encoded, read_lines, text_lines
-from nmfcore.streams import warn
 
 Column = str | int | None
 SAMPLE = 1000  # lines by which the layout is found

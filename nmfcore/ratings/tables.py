@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nmfcore.escapes import escaped
+from nmfcore.machine.escapes import escaped
 from nmfcore.ratings.duck import LONGEST_LINE, connection, literal, quoted_name
 from nmfcore.ratings.ids import Ids, Numbering, Positions, encode_integers
 from nmfcore.ratings.layout import BLANKS, Layout

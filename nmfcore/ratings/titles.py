@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TypeAlias
 
-from nmfcore.files import check_regular
+from nmfcore.machine.files import check_regular
 from nmfcore.ratings.ids import parse_integer
 from nmfcore.ratings.layout import NAMES, NUMBER, plain_name, quote
 

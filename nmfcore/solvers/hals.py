@@ -44,12 +44,13 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from nmfcore._arguments import check_flag
 from nmfcore._types import Array
-from nmfcore.data import Data, Entries, Rows
+from nmfcore.data.protocol import Data, Entries, Rows
 from nmfcore.kernels import divergence, observed
 from nmfcore.kernels._jit import kernel
-from nmfcore.kernels._tiles import LINE, add_four_steps, add_step, into_tile, move_four, move_one, out_of_tile
-from nmfcore.solvers.base import Penalty, check_flag
+from nmfcore.kernels.vectors.sweeps import LINE, add_four_steps, add_step, into_tile, move_four, move_one, out_of_tile
+from nmfcore.losses.penalty import Penalty
 
 TILE_LINES = 16  # cache lines of one coordinate of the rows that move together; shorter loops hardly get going
 LEAST_TILE = 24  # rows from which a tile pays, though some of its lanes stay empty

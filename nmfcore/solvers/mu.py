@@ -40,11 +40,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from nmfcore._arguments import check_flag
 from nmfcore._types import Array
-from nmfcore.data import Data, Rows
+from nmfcore.data.protocol import Data, Rows
 from nmfcore.kernels import divergence
 from nmfcore.kernels._jit import kernel
-from nmfcore.solvers.base import Penalty, check_flag
+from nmfcore.losses.penalty import Penalty
 
 FLOOR = 1e-16  # of the value an entry would have if its component stood alone
 

@@ -20,7 +20,7 @@ import numba
 import pytest
 
 import nmfcore
-import nmfcore.warm
+import nmfcore._warmup
 from nmfcore import CacheWarning
 from nmfcore.kernels import _cache, _jit
 
@@ -68,7 +68,7 @@ class Small:
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Small:
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(_jit, "KERNELS", [])
-    monkeypatch.setattr("nmfcore.warm.KERNELS", _jit.KERNELS)
+    monkeypatch.setattr("nmfcore._warmup.KERNELS", _jit.KERNELS)
     monkeypatch.setattr(_jit, "_CACHE", True)
     monkeypatch.setattr(_cache, "_told", False)
     (tmp_path / "small.py").write_text(SMALL)

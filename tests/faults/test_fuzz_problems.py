@@ -26,9 +26,10 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 import nmfcore
-from nmfcore import Factorization, data, parallel
-from nmfcore.losses import RangeError
-from nmfcore.solve import Overflow
+from nmfcore import Factorization, data
+from nmfcore import _parallel as parallel
+from nmfcore.loop.solve import Overflow
+from nmfcore.losses.protocol import RangeError
 from nmfcore.solvers import HALS, MU
 
 SOLVERS = {

@@ -24,7 +24,7 @@ import nmfcore
 from nmfcore import Ratings, Recommender
 from nmfcore.__main__ import main
 from nmfcore.cli.screen import going_on
-from nmfcore.escapes import cell, escaped, typed
+from nmfcore.machine.escapes import cell, escaped, typed
 
 # What a terminal obeys: colours, the title of the window, the line before, C1, direction of text, line ends.
 ACTIVE = [

@@ -25,10 +25,12 @@ import pandas as pd
 import pytest
 
 import nmfcore
-from nmfcore import Factorization, Ratings, Recommender, archive, memory, model_checks, result
+from nmfcore import Factorization, Ratings, Recommender
 from nmfcore.__main__ import main
+from nmfcore.api import archive, model_checks, result
 from nmfcore.datasets import planted_ratings
-from nmfcore.ratings import saving
+from nmfcore.machine import memory
+from nmfcore.recommender import saving
 from tests.faults.budget import cases, seed
 
 posix = pytest.mark.skipif(os.name == "nt", reason="files as POSIX has them")

@@ -22,11 +22,13 @@ import pytest
 import scipy.sparse as sp
 
 import nmfcore
-from nmfcore import Ratings, Recommender, memory, missing
+from nmfcore import Ratings, Recommender
 from nmfcore.__main__ import main
 from nmfcore.datasets import planted_ratings
 from nmfcore.holdout.entries import spare_the_last
-from nmfcore.ratings.selecting import select_rank_for
+from nmfcore.machine import memory
+from nmfcore.reading import missing
+from nmfcore.recommender.selecting import select_rank_for
 
 MIB = 2**20
 ROOM = 16 * MIB
@@ -389,7 +391,7 @@ def test_a_limit_of_the_process_counts_and_three_billion_rows_are_refused_at_onc
         import resource, time
         import numpy as np, scipy.sparse as sp
         import nmfcore
-        from nmfcore import memory
+        from nmfcore.machine import memory
 
         before = memory.limit()
         resource.setrlimit(resource.RLIMIT_AS, (6 * 2**30, 6 * 2**30))

@@ -22,10 +22,12 @@ import numpy as np
 import pytest
 
 import nmfcore
-from nmfcore import Recommender, files, zip_writer
+from nmfcore import Recommender
 from nmfcore.__main__ import main
+from nmfcore.api import zip_writer
 from nmfcore.cli import select_rank
 from nmfcore.datasets import planted_ratings
+from nmfcore.machine import files
 from tests.faults.budget import cases, seed
 
 posix = pytest.mark.skipif(os.name == "nt", reason="permissions, locks and signals as POSIX has them")
@@ -191,7 +193,7 @@ def test_an_access_control_list_is_kept(path, monkeypatch):
 
 KILLED = """
     import os, signal, sys
-    from nmfcore import files
+    from nmfcore.machine import files
 
     def fill(file):
         file.write(b"half")
@@ -255,7 +257,7 @@ def test_the_temporary_of_another_thread_is_left_alone(path, name):
 def test_the_temporary_of_another_process_is_left_alone(path):
     code = """
         import sys
-        from nmfcore import files
+        from nmfcore.machine import files
 
         def fill(file):
             file.write(b"theirs")
@@ -437,7 +439,7 @@ def test_a_limit_of_the_system_on_the_size_of_files(path):
     code = """
         import resource, sys
         import numpy as np
-        from nmfcore import archive
+        from nmfcore.api import archive
 
         archive.write(sys.argv[1], {"W": np.ones(100)}, {})
         resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, 2**16))

@@ -13,8 +13,9 @@ from catalogue import Case, alike, case, each, equal, holds, nmf, refused
 from fits import X, ask, changed, fit, same, sound
 
 import nmfcore
-from nmfcore import Factorization, Ratings, validation
-from nmfcore.data import cut_by_entries
+from nmfcore import Factorization, Ratings
+from nmfcore.data.slabs import cut_by_entries
+from nmfcore.reading import compressed
 
 HALF = np.where(X > 0.5, X, 0.0)
 FORMATS = ["csr", "csc", "coo", "bsr", "lil", "dok"]
@@ -134,14 +135,14 @@ def near(other: Any) -> Any:
 def beyond_32_bits() -> str:
     """More entries than 32 bits count, by what is known of them only."""
     indptr = np.array([0, 2**31, 2**31 + 7, 2**33])
-    assert validation.row_of(indptr, 2**31 - 1) == 0
-    assert validation.row_of(indptr, 2**31) == 1
-    assert validation.row_of(indptr, 2**32) == 2
+    assert compressed.row_of(indptr, 2**31 - 1) == 0
+    assert compressed.row_of(indptr, 2**31) == 1
+    assert compressed.row_of(indptr, 2**32) == 2
     assert cut_by_entries(indptr, 4) == [(0, 1), (1, 3)]
-    assert list(validation._blocks(indptr, 2**31 + 7)) == [(0, 2), (2, 3)]
+    assert list(compressed._blocks(indptr, 2**31 + 7)) == [(0, 2), (2, 3)]
     narrow = sp.csr_array(HALF)
     assert narrow.indptr.dtype == np.int32
-    assert validation.compressed(narrow, "X", None, duplicates="sum").indptr.dtype == np.int64
+    assert compressed.compressed(narrow, "X", None, duplicates="sum").indptr.dtype == np.int64
     return "entries are counted in 64 bits, whatever X counts them in"
 
 

@@ -19,12 +19,13 @@ import numpy as np
 import pytest
 
 import nmfcore
-from nmfcore import Recommender, datasets, streams, validation
+from nmfcore import Recommender, _arguments, datasets
 from nmfcore.__main__ import main
 from nmfcore.cli import demo, fit
 from nmfcore.datasets import planted_ratings
-from nmfcore.ratings.fitting import bar_is_possible
-from nmfcore.streams import Tolerant
+from nmfcore.machine import streams
+from nmfcore.machine.streams import Tolerant
+from nmfcore.recommender.fitting import bar_is_possible
 
 X = np.random.RandomState(0).random_sample((6, 5))
 NMFCORE = [sys.executable, "-m", "nmfcore"]
@@ -331,9 +332,9 @@ def test_a_bar_whose_disk_fills_up(monkeypatch: pytest.MonkeyPatch) -> None:
     tqdm = pytest.importorskip("tqdm")
     monkeypatch.setattr(sys, "stderr", filling := Filling())
     seen = []
-    bar = validation.tqdm()
+    bar = _arguments.tqdm()
     made = partial(bar, mininterval=0.0, miniters=1)
-    monkeypatch.setattr(validation, "tqdm", lambda: made)
+    monkeypatch.setattr(_arguments, "tqdm", lambda: made)
     f = nmfcore.factorize(X, 2, max_iter=30, tol=0, random_state=0, progress=True, callback=lambda s: seen.append(1))
     assert len(seen) == f.n_iter == 30
     assert "factorize" in filling.getvalue()
@@ -358,7 +359,7 @@ def test_nobody_watches_a_stream_that_shows_nothing(kind: str, stream: Any, monk
 def test_a_bar_is_drawn_as_before_where_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("tqdm")
     monkeypatch.setattr(sys, "stderr", io.StringIO())
-    bar = validation.tqdm()(total=3)
+    bar = _arguments.tqdm()(total=3)
     assert bar.fp == sys.stderr  # by which tqdm knows the terminal, and what tqdm.write has to clear
     assert bar.fp != sys.stdout
     assert not bar.disable

@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 
 import nmfcore
-from nmfcore import parallel
-from nmfcore.parallel import Team
+from nmfcore import _parallel as parallel
+from nmfcore._parallel import Team
 
 SLABS = [(k, k + 1) for k in range(16)]
 
@@ -29,7 +29,7 @@ FIT = """
     import atexit, hashlib, os, sys, threading, time, warnings
     import numpy as np
     import nmfcore
-    from nmfcore import parallel
+    from nmfcore import _parallel as parallel
 
     parallel.WORTH_A_THREAD = 0.0  # even this small fit is shared out
     X = np.random.RandomState(0).random_sample((60, 40))

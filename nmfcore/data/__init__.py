@@ -1,0 +1,1 @@
+"""Storages of X: dense, sparse, observed in part."""

@@ -1,0 +1,1 @@
+"""Loops of kernels written as vectors of LLVM, with plain twins."""

@@ -1,0 +1,1 @@
+"""The machine: memory, files, streams, interrupts, and text that others wrote."""

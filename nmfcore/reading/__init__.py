@@ -1,0 +1,1 @@
+"""Arrays, sparse matrices, tables and masks, checked and read into a storage."""
