@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import NoReturn
 
-import nmfcore
+from nmfcore._version import __version__
 from nmfcore.cli import reading, screen, select_rank
 from nmfcore.cli.words import as_options, invoked_as
 from nmfcore.machine.escapes import escaped
@@ -134,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Non-negative matrix factorisation of ratings: fit, predict, recommend.",
         epilog=f"Start with `{command} demo`. `{command} COMMAND --help` has the options of a command.",
     )
-    parser.add_argument("--version", action="version", version=f"nmfcore {nmfcore.__version__}")
+    parser.add_argument("--version", action="version", version=f"nmfcore {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser(
         "demo",

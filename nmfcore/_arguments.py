@@ -83,6 +83,23 @@ def check_flag(name: str, value: object, allowed: str = "True or False") -> None
         raise TypeError(f"{name}={value!r} must be {allowed}.")
 
 
+def number_of_sweeps(value: Any, name: str) -> Any:
+    """``"auto"``, or a whole number of at least 1."""
+    if isinstance(value, str) and value == "auto":
+        return value
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
+        raise ValueError(f"{name}={value!r} must be 'auto' or a whole number of 1 or more.")
+    return int(value)
+
+
+def flag_or_share(value: object, name: str) -> bool | float:
+    """True, False, or a number between 0 and 1."""
+    if isinstance(value, (float, np.floating)) and 0.0 < value < 1.0:
+        return float(value)
+    check_flag(name, value, "True, False or a number between 0 and 1")
+    return bool(value)
+
+
 def float_dtype(value: object) -> np.dtype[Any] | None:
     """float32, float64, or None for what the data are."""
     if value is None:

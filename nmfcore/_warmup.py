@@ -9,7 +9,7 @@ from nmfcore._parallel import Team
 from nmfcore._types import Array
 from nmfcore.api.undetermined import find
 from nmfcore.data.dense import Dense
-from nmfcore.data.imputed import Punctured
+from nmfcore.data.imputed import Imputed
 from nmfcore.data.protocol import Data
 from nmfcore.data.sparse import Sparse
 from nmfcore.kernels._cache import clear
@@ -110,7 +110,7 @@ def _of_every_kind(dtype: np.dtype[np.floating]) -> tuple[Data, ...]:
     stored = rows, columns, X.reshape(-1)
     columns_rise(rows, columns)
     by_rows(columns, columns, X.reshape(-1), SHAPE[1])
-    punctured = Punctured.of(X, X > 1.0)
+    punctured = Imputed.of(X, X > 1.0)
     return Dense(X), Sparse(*stored, SHAPE), punctured.observed, punctured
 
 

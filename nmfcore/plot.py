@@ -7,7 +7,7 @@ itself and leaves matplotlib's settings alone. matplotlib is imported when the f
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,9 +19,48 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from nmfcore.model_selection import RankSelection
-
 __all__ = ["convergence", "factors", "heatmap", "rank_selection"]
+
+
+class Selection(Protocol):
+    """What of a :class:`nmfcore.RankSelection` is drawn."""
+
+    @property
+    def ranks(self) -> Array:
+        """The ranks tried."""
+
+    @property
+    def errors(self) -> Array:
+        """Held-out errors, ranks by folds."""
+
+    @property
+    def train_errors(self) -> Array:
+        """Errors on what was fitted, ranks by folds."""
+
+    @property
+    def rule(self) -> str:
+        """By which rule the rank was chosen."""
+
+    @property
+    def mean(self) -> Array:
+        """Of each rank, over folds."""
+
+    @property
+    def standard_error(self) -> Array:
+        """Of these means."""
+
+    @property
+    def allowance(self) -> Array:
+        """How far above the lowest mean a rank may be."""
+
+    @property
+    def best(self) -> int:
+        """The rank chosen."""
+
+    @property
+    def measure(self) -> str:
+        """What an error is."""
+
 
 # Okabe and Ito's colours, which the colour-blind can tell apart, without the yellow that is faint on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -236,7 +275,7 @@ def factors(
     return figure
 
 
-def rank_selection(selection: RankSelection, *, ax: Axes | None = None) -> Axes:
+def rank_selection(selection: Selection, *, ax: Axes | None = None) -> Axes:
     """Draw the errors of every rank that was tried: held out, with their standard errors, and on the entries fitted.
 
     The rank chosen is marked. A dotted line shows how high an error the rule lets through; a faint dot is a fold. Ranks

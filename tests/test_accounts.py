@@ -15,7 +15,7 @@ import scipy.sparse as sp
 
 import nmfcore
 from nmfcore._parallel import Team
-from nmfcore.data.imputed import Punctured
+from nmfcore.data.imputed import Imputed
 from nmfcore.kernels import divergence
 from nmfcore.loop.solve import Iterate, Run
 from nmfcore.losses.account import TRUSTED
@@ -215,7 +215,7 @@ def test_the_change_of_a_step_that_is_carried_on(scale, turned):
     mask = rng.random(X.shape) >= 0.1
     mask[3, 2] = False
     data = missing.read(X, None, mask).data
-    assert isinstance(data, Punctured)
+    assert isinstance(data, Imputed)
     if turned:
         data, X, mask, hole = data.T, X.T, mask.T, (2, 3)
     else:

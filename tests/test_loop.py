@@ -514,7 +514,7 @@ def test_ctrl_c_while_the_start_is_made(monkeypatch):
     def interrupted(*_args, **_options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nmfcore.starts.begin.own", interrupted)
+    monkeypatch.setattr("nmfcore.starts.own", interrupted)
     with pytest.raises(KeyboardInterrupt) as caught:
         nmfcore.factorize(X, 2, random_state=0)
     assert caught.value.factorization is None

@@ -242,14 +242,13 @@ def test_long_and_short_rows() -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_row_too_long_for_one_thread(monkeypatch: pytest.MonkeyPatch, solver: Any, dtype: Any) -> None:
     """Its normal equations are summed in pieces: the same fit, to rounding, and the same bits for any team."""
-    from nmfcore import losses
 
     X = ratings(m=3, n=2000, share=0.5, dtype=dtype)
     offsets = isinstance(solver, HALS)
     options: dict[str, Any] = {"missing_values": "unstored", "l2": 0.05, "l2_scaling": "count", "offsets": offsets}
     options |= {"solver": solver, "random_state": 0, "tol": 0, "max_iter": 4}
     whole = nmfcore.factorize(X, 3, **options)
-    monkeypatch.setattr(losses, "PIECE", 128)
+    monkeypatch.setattr("nmfcore.losses.quadratics.PIECE", 128)
     pieces = [nmfcore.factorize(X, 3, n_threads=n, **options) for n in (1, 2, 3)]
     rtol = 2e-4 if dtype is np.float32 else 1e-10
     np.testing.assert_allclose(pieces[0].reconstruct(), whole.reconstruct(), rtol=rtol)

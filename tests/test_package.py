@@ -20,40 +20,33 @@ import nmfcore
 ROOT = Path(nmfcore.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
-# Who may import whom: a module may import from the layers before its own, and within its own room (folder).
+# Who may import whom: a room (a folder, or a file beside them) imports from the layers before its own, and from rooms
+# of its own layer where no circle comes of it. Names of nmfcore.ratings that stand in nmfcore.recommender are the only
+# reference upward, by its module `__getattr__`.
 LAYERS = [
-    {"_types", "escapes", "files", "interruptible", "memory", "npy", "streams", "zip_writer"},
-    {"archive", "frames", "kernels", "parallel", "reference", "stopping"},
-    {"model_checks"},
-    {"data", "result", "validation"},
-    {"fills", "observed", "solvers", "starts"},
-    {"punctured"},
-    {"offsets"},
-    {"balance", "losses", "scale", "undetermined"},
-    {"solve", "transform"},
-    {"missing"},
-    {"single"},
-    {"compress"},
-    {"front_door", "holdout"},
-    {"auto_penalty", "rank"},
-    {"ratings", "sklearn"},
-    {"datasets", "metrics", "plot", "warm"},
+    {"_types", "_version"},
+    {"machine"},
+    {"_arguments", "_parallel", "ratings", "reference"},
+    {"kernels", "datasets"},
+    {"data"},
+    {"losses", "reading"},
+    {"loop", "solvers"},
+    {"starts"},
+    {"holdout"},
+    {"api"},
+    {"plot"},
+    {"model_selection"},
+    {"recommender"},
+    {"_warmup", "metrics"},
     {"cli"},
     {"__main__"},
 ]
-# Asked for on call only: a result can be asked about new rows, which is the front door's business, and for a picture;
-# a penalty is chosen by many fits.
-UPWARD = {("result", "front_door"), ("rank", "plot"), ("front_door", "auto_penalty")}
+CORE = ("data", "loop", "losses", "solvers", "starts")  # where types decide on behaviour, and nothing asks for them
 
 
 def room(path: Path) -> str:
     """The name of a top-level module, or of the folder a file stands in."""
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
-
-
-def home(name: str) -> str:
-    """The room behind a name of the package: that of a public function, or the name's own."""
-    return (nmfcore._HOME.get(name) or f"nmfcore.{name}").split(".")[1]
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -63,7 +56,7 @@ def imported(path: Path) -> Iterator[str]:
             assert node.level == 0, f"{path} imports relatively"
             parts = (node.module or "").split(".")
             if parts[0] == "nmfcore":
-                yield from parts[1:2] or [home(alias.name) for alias in node.names]
+                yield from parts[1:2] or [alias.name for alias in node.names]
         elif isinstance(node, ast.Import):
             for alias in node.names:
                 parts = alias.name.split(".")
@@ -76,17 +69,68 @@ def imported(path: Path) -> Iterator[str]:
 
 def test_imports_run_one_way():
     height = {name: k for k, layer in enumerate(LAYERS) for name in layer}
-    wrong = []
+    wrong, beside = [], set()
     for path in FILES:
         here = room(path)
-        if here == "__init__":
+        if here == "__init__" or path == ROOT / "ratings" / "__init__.py":
             continue
         assert here in height, f"{path}: state its layer in this test"
-        for there in set(imported(path)) - {here, "__version__"}:
-            if height[there] >= height[here] and (here, there) not in UPWARD:
+        for there in set(imported(path)) - {here}:
+            if height[there] > height[here]:
                 wrong.append(f"{path.relative_to(ROOT)} imports {there}")
+            elif height[there] == height[here]:
+                beside.add((here, there))
     assert not wrong
-    assert (room(ROOT / "solve.py"), "data") in {(room(p), t) for p in FILES for t in imported(p)}  # the test sees
+    assert not circles(beside)
+    assert (room(ROOT / "loop" / "solve.py"), "data") in {(room(p), t) for p in FILES for t in imported(p)}  # it sees
+
+
+def circles(arrows: set[tuple[str, str]]) -> list[str]:
+    """Names that can be reached from themselves."""
+    reached = {a: {b for x, b in arrows if x == a} for a, _ in arrows}
+    for _ in reached:
+        for ends in reached.values():
+            ends |= {b for a in ends for b in reached.get(a, ())}
+    return [a for a, ends in reached.items() if a in ends]
+
+
+@pytest.mark.parametrize("package", ["nmfcore", "benchmarks"])
+def test_no_files_import_each_other_in_a_circle(package: str) -> None:
+    """Neither directly nor by way of others, when they are loaded."""
+    folder = ROOT.parent / package
+    names = {path: ".".join(path.relative_to(ROOT.parent).with_suffix("").parts) for path in folder.rglob("*.py")}
+    names = {path: name.removesuffix(".__init__") for path, name in names.items()}
+    arrows = set()
+    for path, name in names.items():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ImportFrom) and node.module:
+                found = {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)} & set(names.values())
+                arrows |= {(name, there) for there in found if there != name}
+    arrows = {(a, b) for a, b in arrows if not a.startswith(f"{b}.") and not b.startswith(f"{a}.")}  # a folder's own
+    assert len(arrows) > 10
+    assert circles(arrows) == []
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if room(path) in CORE], ids=lambda path: path.name)
+def test_no_type_is_asked_for_in_the_core(path: Path) -> None:
+    asked = {"hasattr", "getattr", "isinstance", "issubclass"}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in asked, f"{path}:{node.lineno} calls {node.func.id}"
+
+
+def test_the_root_is_small_and_no_module_imports_it() -> None:
+    assert len(list(ROOT.glob("*.py"))) <= 12
+    for path in FILES:
+        if path.parent == ROOT and path.name == "__init__.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                assert "nmfcore" not in [alias.name for alias in node.names], path
+            if isinstance(node, ast.ImportFrom) and node.module == "nmfcore":
+                modules = {alias.name for alias in node.names} - {"__version__"}
+                folders = {p.name.removesuffix(".py") for p in ROOT.iterdir()}
+                assert modules <= folders, f"{path} imports {modules - folders} from nmfcore itself"
 
 
 def test_import_loads_nothing_heavy():
@@ -180,7 +224,7 @@ def kernels(path: Path) -> dict[str, ast.FunctionDef]:
 WITH_KERNELS = [path for path in FILES if kernels(path)]
 
 
-VECTOR_FILES = ("_lanes.py", "_lines.py", "_panels.py", "_tiles.py", "_vector.py")
+VECTOR_FILES = ("gathered.py", "ir.py", "lines.py", "products.py", "sweeps.py")
 
 
 def test_only_one_file_configures_the_compiler():
@@ -209,7 +253,7 @@ def test_the_compiler_may_reassociate_but_must_honour_nan():
     assert not options.get("parallel", False)
 
 
-# Code of VECTOR_FILES; kernels/_vector.py says what that costs.
+# Code of VECTOR_FILES; kernels/vectors/ir.py says what that costs.
 VECTORS = {"EIGHT", "LANES", "add_lines", "copy_lines", "dot_lines", "outer_lines"}
 VECTORS |= {"add_four_steps", "add_step", "into_tile", "move_four", "move_one", "out_of_tile"}
 VECTORS |= {"CACHE_LINE", "HEIGHT", "LINE", "columns_panel", "columns_panel_low", "rows_panel", "rows_panel_narrow"}

@@ -321,7 +321,7 @@ def test_an_interrupt_before_the_first_iteration_keeps_the_model_before(
 
     model = Recommender(rank=2, random_state=0).fit(ratings)
     before = model.factorization_
-    monkeypatch.setattr(nmfcore, "factorize", interrupt)
+    monkeypatch.setattr("nmfcore.api.factorize.factorize", interrupt)
     with pytest.raises(KeyboardInterrupt) as caught:
         model.fit(ratings)
     assert "the model is the one before" in caught.value.__notes__[0]

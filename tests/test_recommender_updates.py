@@ -248,7 +248,7 @@ def test_an_interrupt(ratings: Ratings, monkeypatch: pytest.MonkeyPatch) -> None
     def interrupt(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(nmfcore, "factorize", interrupt)
+    monkeypatch.setattr("nmfcore.api.factorize.factorize", interrupt)
     with pytest.raises(KeyboardInterrupt) as caught:
         model.partial_fit(Ratings.from_triplets([1001], [1], [5.0]))
     assert "the model is the one before" in caught.value.__notes__[0]

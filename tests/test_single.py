@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 import warnings
 
@@ -28,8 +29,8 @@ assert 4.0 * X.size * RANK >= LEAST_WORK
 @pytest.fixture
 def precisions(monkeypatch):
     """The dtypes of the data that the loop was given, in turn, the samples left out."""
-    from nmfcore import front_door
-    from nmfcore.starts import subsample as compress
+    factorize = importlib.import_module("nmfcore.api.factorize")
+    subsample = importlib.import_module("nmfcore.starts.subsample")
 
     seen, real = [], single.solve
 
@@ -37,9 +38,9 @@ def precisions(monkeypatch):
         seen.append(data.dtype)
         return real(data, *args, **kwargs)
 
-    monkeypatch.setattr(compress, "_samples", lambda data, r, plan: [])
+    monkeypatch.setattr(subsample, "_samples", lambda data, r, plan: [])
     monkeypatch.setattr(single, "solve", solve)
-    monkeypatch.setattr(front_door, "solve", solve)
+    monkeypatch.setattr(factorize, "solve", solve)
     return seen
 
 

@@ -8,7 +8,7 @@ import pytest
 import scipy.sparse as sp
 
 import nmfcore
-from nmfcore import data
+from nmfcore.data.slabs import MOST_WORK
 from nmfcore.data.sparse import Sparse
 from nmfcore.reading import compressed
 
@@ -72,7 +72,7 @@ def added(X):
 )
 def test_reading_and_fitting_add_no_more_than_copies_of_x(make, copies, monkeypatch):
     """Everything else that grows with the entries would show: a byte for each of them is a megabyte."""
-    monkeypatch.setattr(data, "ENTRIES_AT_ONCE", 2**14)
+    monkeypatch.setattr("nmfcore.data.sparse.ENTRIES_AT_ONCE", 2**14)
     monkeypatch.setattr(compressed, "SORTED_AT_ONCE", 2**14)
     X = make(counts())
     nmfcore.factorize(X, 2, init="random", random_state=0, max_iter=2, tol=0.0)  # compiles
@@ -127,7 +127,7 @@ def _turned(X):
 @pytest.mark.parametrize("size", [1, 129, 1000, 4097, 123_457])
 def test_the_mean_is_numpys_sum_to_the_bit_however_it_is_cut(size, dtype, monkeypatch):
     """As SciPy 1.17 has it: each entry is divided, then all are added up pairwise."""
-    monkeypatch.setattr(data, "ENTRIES_AT_ONCE", 128)
+    monkeypatch.setattr("nmfcore.data.sparse.ENTRIES_AT_ONCE", 128)
     values = np.random.default_rng(0).random(size).astype(dtype)
     X = Sparse(np.array([0, size]), np.arange(size, dtype=np.int32), values, (1, 3 * size))
     assert X.mean == np.sum(values * (1.0 / (3 * size)))
@@ -182,4 +182,4 @@ def test_slabs_of_a_large_sparse_matrix_are_few_and_share_out_the_entries():
     slabs = X.slabs(10)
     assert len(slabs) == 16
     assert {hi - lo for lo, hi in slabs} == {10**4 // 16}
-    assert len(X.slabs(100)) == 2 * 10**10 / data.MOST_WORK
+    assert len(X.slabs(100)) == 2 * 10**10 / MOST_WORK

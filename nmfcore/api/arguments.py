@@ -19,7 +19,7 @@ from nmfcore.loop.stopping import Stop
 from nmfcore.losses.scale import Scale
 from nmfcore.machine import memory
 from nmfcore.reading import missing
-from nmfcore.solvers import HALS, MU, Penalty, Solver
+from nmfcore.solvers import HALS, MU, BaseSolver, Penalty
 
 # What a fit takes at least, as measured: copies of its factors, under the Frobenius loss and others, and bytes of the
 # index of an entry.
@@ -28,22 +28,22 @@ COPIES, COPIES_OF_OTHERS, INDEX = 6, 4, 4
 
 # Kullback-Leibler: a Newton model takes rank² flop an entry, a multiplicative update 4 rank.
 MOST_NEWTON = 32
-_SOLVERS: dict[str, Solver] = {"auto": HALS(), "hals": HALS(), "mu": MU()}
+_SOLVERS: dict[str, BaseSolver] = {"auto": HALS(), "hals": HALS(), "mu": MU()}
 
 
-def checked_solver(solver: object, beta: float, rank: int) -> Solver:
+def checked_solver(solver: object, beta: float, rank: int) -> BaseSolver:
+    """Return the solver that an argument names or is, if it minimises this β-divergence."""
     if isinstance(solver, str):
         chosen = _SOLVERS[_arguments.one_of(solver, "solver", tuple(_SOLVERS))]
-        worth_it = _handles(chosen, beta) and (beta == 2.0 or rank <= MOST_NEWTON)
+        worth_it = chosen.handles(beta) and (beta == 2.0 or rank <= MOST_NEWTON)
         chosen = chosen if solver != "auto" or worth_it else MU()
         return _checked(chosen, beta)
-    if isinstance(solver, type) or not all(
-        hasattr(solver, name) for name in ("update", "sweeps_for", "extrapolate", "floor", "zeros_are_final", "gentle")
-    ):
+    if not isinstance(solver, BaseSolver):
         raise TypeError(
-            f"solver={solver!r} must be 'auto', 'hals', 'mu', or an instance such as nmfcore.solvers.HALS()."
+            f"solver={solver!r} must be 'auto', 'hals', 'mu', or an instance such as nmfcore.solvers.HALS(), of a "
+            "class that derives from nmfcore.solvers.BaseSolver."
         )
-    return _checked(solver, beta)  # type: ignore[arg-type]
+    return _checked(solver, beta)
 
 
 def check_size_for_offsets(scale: Scale, data: Data) -> None:
@@ -55,12 +55,8 @@ def check_size_for_offsets(scale: Scale, data: Data) -> None:
         )
 
 
-def _handles(solver: Solver, beta: float) -> bool:
-    return beta == 2.0 or (hasattr(solver, "handles") and bool(solver.handles(beta)))
-
-
-def _checked(solver: Solver, beta: float) -> Solver:
-    if not _handles(solver, beta):
+def _checked(solver: BaseSolver, beta: float) -> BaseSolver:
+    if not solver.handles(beta):
         raise ValueError(f"{solver!r} does not minimise the β-divergence of β = {beta:g}: use solver='mu'.")
     return solver
 
@@ -85,17 +81,20 @@ def check_zeros(read: missing.Scaled, loss: str | float, beta: float) -> None:
 
 
 def checked_stop(tol: object, max_iter: object, max_time: object) -> Stop:
+    """Return when a fit ends, by its arguments."""
     limit = None if max_time is None else _arguments.non_negative(max_time, "max_time")
     return Stop(_arguments.non_negative(tol, "tol"), _arguments.whole(max_iter, "max_iter", 0), limit)
 
 
 def checked_threads(n_threads: object) -> int:
+    """Return the number of threads to use."""
     if n_threads is None:
         return default_threads()
     return min(_arguments.whole(n_threads, "n_threads", 1), 4 * (os.cpu_count() or 1))
 
 
 def check_rank(rank: int, data: Data, beta: float, init: str, W: object, H: object) -> None:
+    """Raise if a start, or the memory, does not allow this rank."""
     m, n = data.shape
     if init in starts.SINGULAR and rank > min(m, n) and (W is None or H is None):
         raise ValueError(
@@ -122,6 +121,7 @@ def check_memory(
 
 
 def with_offsets(data: Data, heights: tuple[float, float]) -> WithOffsets:
+    """Return data that are fitted with offsets."""
     if isinstance(data, Dense):
         taken = 2 * data.values.size * (data.dtype.itemsize + INDEX)
         memory.check({"its entries one by one and the transpose": taken}, "offsets=True", "leave offsets out")
@@ -135,12 +135,13 @@ def with_offsets(data: Data, heights: tuple[float, float]) -> WithOffsets:
 
 
 def by_count(penalty: Penalty, data: Data) -> Penalty:
+    """Return a penalty whose l2 counts once for every entry of a row."""
     if data.counts is None:
         return penalty._replace(l2=penalty.l2 * data.shape[1])
     return penalty._replace(counts=data.counts)
 
 
-def check_not_locked(solver: Solver, data: Data, W: Array, Ht: Array) -> None:
+def check_not_locked(solver: BaseSolver, data: Data, W: Array, Ht: Array) -> None:
     """Refuse a given factor of zeros where no step can leave one: the other factor would only follow it."""
     if solver.zeros_are_final and W.any() != Ht.any() and data.sum_squares > 0:
         raise ValueError(

@@ -36,7 +36,7 @@ from nmfcore.loop.stopping import HALF, LAST, ConvergenceWarning, Status, Stop
 from nmfcore.losses.scale import Scale
 from nmfcore.machine.streams import warn
 from nmfcore.reading import arrays, missing
-from nmfcore.solvers import Penalty, Solver
+from nmfcore.solvers import BaseSolver, Penalty
 from nmfcore.starts.subsample import compressed
 
 # A default fit ends within 2 % of where it would end if it went on (`python -m benchmarks defaults`).
@@ -49,7 +49,7 @@ def factorize(
     X: object,
     rank: int,
     *,
-    solver: str | Solver = "auto",
+    solver: str | BaseSolver = "auto",
     loss: str | float = "frobenius",
     missing_values: object = None,
     mask: object = None,
@@ -117,9 +117,9 @@ def factorize(
         The start. ``"auto"`` is ``"fast-nndsvdar"`` for complete data (see :mod:`nmfcore.starts`), ``"random"`` where
         entries are missing, one factor is given, ``rank > min(m, n)``, or most singular values are about equal; either
         is improved by fits of samples of X where X has the size and the entries per column for it to pay, as dense
-        matrices have: that is ``"compressed"`` (see :mod:`nmfcore.starts.subsample`). ``"random"`` is scikit-learn's formula to
-        the bit for an integer ``random_state``. A factorization: go on from its W and H. ``f.settings["init"]`` names
-        what was chosen.
+        matrices have: that is ``"compressed"`` (see :mod:`nmfcore.starts.subsample`). ``"random"`` is scikit-learn's
+        formula to the bit for an integer ``random_state``. A factorization: go on from its W and H.
+        ``f.settings["init"]`` names what was chosen.
     W, H : array_like, shapes (m, r) and (r, n), optional
         Start from these instead; copied, never modified. If only one is given, ``init`` makes the other. A row of W
         or column of H without an observed entry is 0, given or made: nothing is known of it (as in ``f.transform``).
@@ -140,7 +140,8 @@ def factorize(
         Compute in this. By default float32 where X is, and else float64.
     precision : {"auto", "mixed", "full"}
         ``"full"``: all iterations in ``dtype``. ``"mixed"``: iterations in float32 first, then in float64, which
-        decides on the end (HALS, the Frobenius loss, complete data in float64; see :mod:`nmfcore.loop.mixed_precision`).
+        decides on the end (HALS, the Frobenius loss, complete data in float64; see
+        :mod:`nmfcore.loop.mixed_precision`).
         ``"auto"``: mixed where that saves time (X has up to ten million entries, a sparse one five, and iterations are
         of some size) and the start is made by ``init="auto"`` or ``"compressed"``. ``f.settings["precision"]`` names
         what was chosen.
@@ -180,7 +181,8 @@ def factorize(
     PredictionWarning
         If missing entries are predicted far beyond all that was observed: more than ten times as large as the largest
         entry of their column and, columns brought to one scale, of their row. The data do not determine such entries;
-        a penalty does (see :mod:`nmfcore.api.undetermined`). With ``l2="auto"``, also if the column means predict better.
+        a penalty does (see :mod:`nmfcore.api.undetermined`). With ``l2="auto"``, also if the column means predict
+        better.
 
     References
     ----------
@@ -229,7 +231,7 @@ def factorize(
                     f"init is a factorization with {init.rank} components where {asked} for {rank + 2 * bool(offsets)}."
                 )
             W, H, init = (init.W if W is None else W), (init.H if H is None else H), "auto"
-        if offsets and (beta != 2.0 or not hasattr(solver, "sweep_entries")):
+        if offsets and (beta != 2.0 or not solver.by_entries):
             raise ValueError(f"offsets=True needs the Frobenius loss and HALS, not loss={loss!r} and {solver!r}.")
         penalties = tuple(map(Penalty, _arguments.factor_pair(l1, "l1"), _arguments.factor_pair(l2, "l2")))
         stop = checked_stop(tol, max_iter, max_time)
@@ -334,7 +336,7 @@ def _shortfall(f: Factorization, stop: Stop) -> str:
     )
 
 
-def _gentle(solver: Solver, data: Data) -> int:
+def _gentle(solver: BaseSolver, data: Data) -> int:
     """Fuller data begin with a sample, or end about where they would anyway; masked, a sweep costs next to nothing."""
     sparse = data.known_rows is None and data.summary.nonzero < SPARSE * data.n_entries
     return solver.gentle if sparse else 0

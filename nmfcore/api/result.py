@@ -74,8 +74,8 @@ class Factorization:
     n_iter : int
     converged : bool
         Whether the KKT residual reached ``tol`` and the objective hardly falls any more
-        (:meth:`nmfcore.loop.stopping.Stop.settled`), or the objective no longer falls beyond rounding and the KKT residual
-        is below the square root of the machine precision.
+        (:meth:`nmfcore.loop.stopping.Stop.settled`), or the objective no longer falls beyond rounding and the KKT
+        residual is below the square root of the machine precision.
     status : Status
         Why the fit ended, and what to do about it: ``f.status.value`` is a sentence.
     seconds : float

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nmfcore._types import Array
-from nmfcore.data.imputed import Punctured
+from nmfcore.data.imputed import Imputed
 from nmfcore.data.observed import Observed
 from nmfcore.data.offsets import WithOffsets
 from nmfcore.data.protocol import Data
@@ -63,7 +63,7 @@ def find(data: Data, W: Array, Ht: Array) -> Finding | None:
     stored: Any = data.data if isinstance(data, WithOffsets) else data
     m, n = stored.shape
     n_missing = m * n - stored.n_entries
-    if n_missing == 0 or not isinstance(stored, (Observed, Punctured)):
+    if n_missing == 0 or not isinstance(stored, (Observed, Imputed)):
         return None
     typical, largest = _columns(stored)
     per_row = _rows(stored, typical)
@@ -75,8 +75,8 @@ def find(data: Data, W: Array, Ht: Array) -> Finding | None:
         rows = np.flatnonzero(reach > np.maximum(most_W, most_G.min()))
         rows = rows[np.argsort(-reach[rows] / np.maximum(most_W[rows], np.finfo(float).tiny), kind="stable")]
     found = np.zeros(5, np.int64)
-    listed = isinstance(stored, Punctured)
-    places = stored.missing if isinstance(stored, Punctured) else stored.arrays[:2]
+    listed = isinstance(stored, Imputed)
+    places = stored.missing if isinstance(stored, Imputed) else stored.arrays[:2]
     work = max(2.0 * SHARE * stored.work(W.shape[1]), LEAST_WORK)
     undetermined.beyond(*places, listed, rows, W, G, norms_W, norms_G, most_W, most_G, work, found)
     number, i, j, _, seen = (int(each) for each in found)
@@ -96,9 +96,9 @@ def message(found: Finding, unit: float, remedy: str) -> str:
     )
 
 
-def _columns(data: Observed | Punctured) -> tuple[Array, Array]:
+def _columns(data: Observed | Imputed) -> tuple[Array, Array]:
     """The typical and the largest observed entry of each column, in float64."""
-    if isinstance(data, Punctured):
+    if isinstance(data, Imputed):
         roots, counts, largest = np.zeros((3, data.shape[1]))
         for X in _blocks(data):
             roots += np.sqrt(X).sum(axis=0, dtype=np.float64)
@@ -113,15 +113,15 @@ def _columns(data: Observed | Punctured) -> tuple[Array, Array]:
     return typical, largest
 
 
-def _rows(data: Observed | Punctured, typical: Array) -> Array:
+def _rows(data: Observed | Imputed, typical: Array) -> Array:
     """The largest observed entry of each row, each divided by the typical one of its column."""
-    if isinstance(data, Punctured):
+    if isinstance(data, Imputed):
         return np.concatenate([(X / typical).max(axis=1) for X in _blocks(data)])
     indptr, indices, values, _ = data.arrays
     return np.asarray(undetermined.largest_of_rows(indptr, indices, values, 1.0 / typical))
 
 
-def _blocks(data: Punctured) -> list[Array]:
+def _blocks(data: Imputed) -> list[Array]:
     """The rows, with 0 where an entry is missing, some at a time."""
     X = data.dense.X if data.dense.along == "rows" else data.dense.X.T
     step = max(1, 2**18 // X.shape[1])

@@ -39,6 +39,7 @@ class Watch:
         self._bar = bar(total=stop.max_iter, unit="it", desc="factorize") if bar else None
 
     def __call__(self, iterate: Estimate) -> bool:
+        """Show an iterate, and return whether the fit is to end."""
         if iterate.n_iter == self._shown:  # the start, or an iterate that is looked at once more
             return self._ended
         self._shown = iterate.n_iter
@@ -62,6 +63,7 @@ class Watch:
         return False
 
     def close(self) -> None:
+        """Close the progress bar."""
         if self._bar is not None:
             self._bar.close()
 

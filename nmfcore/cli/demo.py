@@ -11,7 +11,8 @@ from contextlib import contextmanager, suppress
 import numpy as np
 from numpy.typing import NDArray
 
-from nmfcore import datasets, factorize
+from nmfcore import datasets
+from nmfcore.api.factorize import factorize
 from nmfcore.api.result import Factorization
 from nmfcore.cli.fit import Predict, errors
 from nmfcore.cli.screen import Unread

@@ -14,7 +14,8 @@ class Complete:
     weight_shift = 0
     known_rows = None
     counts = None
-    by_entries = False
+    grams = "shared"
+    stores_zeros = True
     values: Array
     _summary: Summary | None = None
 

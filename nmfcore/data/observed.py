@@ -64,6 +64,9 @@ class Observed:
     of its rows may run the other way.
     """
 
+    grams = "own"
+    stores_zeros = True
+
     def __init__(
         self,
         indptr: Array,
@@ -75,7 +78,6 @@ class Observed:
         backwards: bool = False,
     ) -> None:
         self.weight_shift, self.backwards = weight_shift, backwards
-        self.by_entries = True
         self.arrays = (indptr, indices, values, weights)
         self.shape = shape
         self.dtype = values.dtype

@@ -38,9 +38,12 @@ class WithOffsets:
     ``heights`` are those of the ones in H, which the offsets of the rows are multiplied by, and of the ones in W.
     """
 
+    grams = "own"
+    stores_zeros = True
+
     def __init__(self, data: Observed, heights: tuple[float, float] = (1.0, 1.0)) -> None:
         self.data, self.heights = data, heights
-        self.shape, self.dtype, self.by_entries = data.shape, data.dtype, True
+        self.shape, self.dtype = data.shape, data.dtype
 
     @property
     def T(self) -> WithOffsets:

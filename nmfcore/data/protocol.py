@@ -75,7 +75,13 @@ class Data(Protocol):
 
     shape: tuple[int, int]
     dtype: np.dtype[Any]
-    by_entries: bool  # whether a pass goes through the entries, and so knows the loss of the factor it is given
+    grams: str
+    """The Gram matrices of rows: ``"shared"`` by all, ``"downdated"`` by what a row misses, or a row's ``"own"``.
+
+    A pass over rows with their own goes through the entries, and so knows the loss of the factor it is given.
+    """
+    stores_zeros: bool
+    """Whether every entry that counts is stored, zeros too."""
 
     @property
     def counts(self) -> Array | None:

@@ -17,6 +17,7 @@ ENTRIES_AT_ONCE = 2**18  # of a sparse X, where an operation makes arrays as lon
 
 
 def place_of(p: int, n: int) -> tuple[int, int]:
+    """Return the row and column of a flat position."""
     return divmod(p, n)
 
 

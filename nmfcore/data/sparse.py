@@ -20,6 +20,8 @@ from nmfcore.kernels import sparse
 class Sparse(Complete):
     """Compressed rows (CSR) in which an entry that is not stored is a zero like any other."""
 
+    stores_zeros = False
+
     def __init__(self, indptr: Array, indices: Array, values: Array, shape: tuple[int, int]) -> None:
         self.indptr, self.indices, self.values = indptr, indices, values
         self.shape = shape

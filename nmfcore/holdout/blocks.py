@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from nmfcore._types import Array
-from nmfcore.api.result import Factorization
-from nmfcore.holdout.measure import Measure, block_error
+from nmfcore.holdout.measure import Fit, Measure, block_error
 from nmfcore.holdout.sparse import part, transpose
 from nmfcore.reading.compressed import Compressed
 
@@ -33,12 +32,12 @@ class Blocks:
         """The part to fit, as arguments of :func:`nmfcore.factorize`."""
         return {"X": part(self.X, ~self.rows[fold], ~self.columns[fold])}
 
-    def training_error(self, fold: int, f: Factorization, measure: Measure) -> float:
+    def training_error(self, fold: int, f: Fit, measure: Measure) -> float:
         """The mean error of ``f``, the fit to that part, on that part."""
         m, n = (int((~left_out[fold]).sum()) for left_out in (self.rows, self.columns))
         return measure.of_fit(f, (np.full(m, float(n)), np.full(n, float(m))))
 
-    def error(self, fold: int, f: Factorization, measure: Measure, n_threads: int | None) -> float:
+    def error(self, fold: int, f: Fit, measure: Measure, n_threads: int | None) -> float:
         """The mean error of ``f``, the fit to that part, on what was held out."""
         I, J = self.rows[fold], self.columns[fold]
         W = f.transform(part(self.X, I, ~J), n_threads=n_threads)
@@ -71,7 +70,7 @@ def make_blocks(X: Array | Compressed, n_folds: int, test: float, rng: np.random
     return Blocks(X, rows, columns, values, float(values.sum(dtype=np.float64)) / (m * n), test, shift=shift)
 
 
-def _turned(f: Factorization) -> Factorization:
+def _turned(f: Any) -> Any:
     """The same fit, of the transpose."""
     swapped = {name: f.settings[name][::-1] for name in ("l1", "l2")}
     order = _turned_components(f)
@@ -79,7 +78,7 @@ def _turned(f: Factorization) -> Factorization:
     return dataclasses.replace(f, W=W, H=H, settings={**f.settings, **swapped})
 
 
-def _turned_components(f: Factorization) -> Array:
+def _turned_components(f: Fit) -> Array:
     """The order in which the transpose has the components: the offsets of its rows are those of the columns here."""
     order, offsets = np.arange(f.rank), 2 * f.settings["offsets"]
     return np.append(order[: f.rank - offsets], order[f.rank - offsets :][::-1])

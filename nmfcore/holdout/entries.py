@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from nmfcore._types import Array
-from nmfcore.api.result import Factorization
-from nmfcore.holdout.measure import AT_ONCE, Measure
+from nmfcore.holdout.measure import AT_ONCE, Fit, Measure
 from nmfcore.holdout.sparse import CSR
 from nmfcore.machine import memory
 from nmfcore.reading.compressed import Compressed
@@ -105,15 +104,15 @@ class Entries:
             return np.bincount(rows, weights, m), np.bincount(columns, weights, n)
         return weights.sum(axis=1, dtype=np.float64), weights.sum(axis=0, dtype=np.float64)
 
-    def training_error(self, fold: int, f: Factorization, measure: Measure) -> float:
+    def training_error(self, fold: int, f: Fit, measure: Measure) -> float:
         """The mean error of ``f``, the fit to that part, on that part."""
         return measure.of_fit(f, self.counts(fold))
 
-    def error(self, fold: int, f: Factorization, measure: Measure, n_threads: int | None) -> float:
+    def error(self, fold: int, f: Fit, measure: Measure, n_threads: int | None) -> float:
         """The mean error of ``f``, the fit to that part, on what was held out."""
         return self.mean_error(self.held_out[fold], f, measure, float(self.values.max()))
 
-    def mean_error(self, places: Array, f: Factorization, measure: Measure, largest: float) -> float:
+    def mean_error(self, places: Array, f: Fit, measure: Measure, largest: float) -> float:
         """That of ``f`` at some of the entries, predicting no more than ``largest``."""
         step = max(1, AT_ONCE // f.rank)
         total, count = 0.0, 0.0

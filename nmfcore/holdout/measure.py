@@ -3,17 +3,47 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
 from nmfcore._types import Array
-from nmfcore.api.result import Factorization
 from nmfcore.data.offsets import without_ones
 from nmfcore.holdout.sparse import CSR, dense_rows
 from nmfcore.solvers import Penalty
 
 AT_ONCE = 2**22  # numbers in a temporary: 32 MiB
 LEAST_SHARE = 1e-3  # of the mean entry: no x > 0 is predicted lower where a prediction of 0 would be infinitely wrong
+
+
+class Fit(Protocol):
+    """What of a factorization the error on held-out entries takes."""
+
+    @property
+    def W(self) -> Array:
+        """(m, r)."""
+
+    @property
+    def H(self) -> Array:
+        """(r, n)."""
+
+    @property
+    def objective(self) -> float:
+        """What was minimised, penalties included."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What was asked for."""
+
+    @property
+    def rank(self) -> int:
+        """The number of components."""
+
+    def predict(self, rows: Any, cols: Any) -> Array:
+        """Return entries of ``W H``."""
+
+    def transform(self, X: object, *, n_threads: int | None = None) -> Array:
+        """Return the best W for other rows."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +78,7 @@ class Measure:
         """Predictions, no lower than the floor where β <= 1 and x > 0."""
         return np.where(x > 0, np.maximum(y, self.floor), y) if self.beta <= 1.0 else y
 
-    def of_fit(self, f: Factorization, counts: tuple[Array, Array]) -> float:
+    def of_fit(self, f: Fit, counts: tuple[Array, Array]) -> float:
         """The mean error of a fit on what it was fitted to: its objective, which it has anyway, without its penalties.
 
         ``counts`` is how much of each row and of each column counted there.
@@ -57,7 +87,7 @@ class Measure:
         return unit * max(0.0, f.objective - _penalty(f, counts)) / float(counts[0].sum())
 
 
-def _penalty(f: Factorization, counts: tuple[Array, Array]) -> float:
+def _penalty(f: Fit, counts: tuple[Array, Array]) -> float:
     """What the objective of a fit has of penalties; the components of ones that offsets stand beside have none."""
     moving = without_ones(f.W, f.H.T) if f.settings["offsets"] else (f.W, f.H.T)
     per_row = counts if f.settings["l2_scaling"] == "count" else (None, None)

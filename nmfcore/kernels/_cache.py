@@ -176,7 +176,7 @@ def _checksum(*parts: bytes | memoryview) -> bytes:
 @cache
 def _sources() -> bytes:
     """A checksum of all kernels: which of them call which is not followed."""
-    return _checksum(*(part for path in sorted(Path(__file__).parent.glob("*.py")) for part in _named(path)))
+    return _checksum(*(part for path in sorted(Path(__file__).parent.rglob("*.py")) for part in _named(path)))
 
 
 def _named(path: Path) -> tuple[bytes, bytes]:

@@ -5,8 +5,8 @@ full set would also assume that NaN does not exist. ``error_model="numpy"`` keep
 ``parallel=True`` is never used: it costs a second of compilation per kernel, kills forked children, and its
 sums depend on the number of threads.
 
-Numba is imported, and kernels are compiled or loaded, aside (:mod:`nmfcore.machine.interruptible`): Ctrl-C in their midst would
-leave Numba half made for the rest of the process.
+Numba is imported, and kernels are compiled or loaded, aside (:mod:`nmfcore.machine.interruptible`): Ctrl-C in their
+midst would leave Numba half made for the rest of the process.
 """
 
 from __future__ import annotations

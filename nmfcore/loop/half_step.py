@@ -18,19 +18,19 @@ from nmfcore._types import Array
 from nmfcore.data.protocol import Data
 from nmfcore.losses.penalty import Penalty
 from nmfcore.losses.step import Equations, Step
-from nmfcore.solvers.base import Solver
+from nmfcore.solvers.base import BaseSolver
 
 MANY = 2**30  # sweeps: as many as the solver likes
 
 
 def half_step(
-    solver: Solver, equations: Equations, data: Data, A: Array, penalty: Penalty, team: Team, most: int = MANY
+    solver: BaseSolver, equations: Equations, data: Data, A: Array, penalty: Penalty, team: Team, most: int = MANY
 ) -> Step:
     """Move ``A`` by its equations; with ``most=0`` only report on it.
 
     Parameters
     ----------
-    solver : Solver
+    solver : BaseSolver
         The algorithm.
     equations : Equations
         What a loss makes of the data and the factor that is fixed.

@@ -26,7 +26,6 @@ import numpy as np
 from nmfcore import losses
 from nmfcore._types import Array
 from nmfcore.data.protocol import Data
-from nmfcore.data.sparse import Sparse
 from nmfcore.loop.solve import Estimate, Iterate, Overflow, Plan, Run, solve
 from nmfcore.loop.stopping import Stop
 from nmfcore.losses.scale import Scale
@@ -150,7 +149,7 @@ def pays(data: Data, r: int, plan: Plan, stop: Stop) -> bool:
     return (
         possible(data, plan)
         and stop.max_iter >= FEWEST
-        and data.values.size * (2 if isinstance(data, Sparse) else 1) <= MOST_ENTRIES
+        and data.values.size * (1 if data.stores_zeros else 2) <= MOST_ENTRIES
         and 2.0 * data.work(r) >= LEAST_WORK
         and data.summary.smallest >= NEGLIGIBLE * data.summary.largest
     )

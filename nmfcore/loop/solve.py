@@ -37,8 +37,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-import numpy as np
-
 from nmfcore._parallel import Team
 from nmfcore._types import Array
 from nmfcore.data.protocol import Data
@@ -49,7 +47,7 @@ from nmfcore.loop.stopping import EXACT, Status, Stop
 from nmfcore.losses.penalty import Penalty
 from nmfcore.losses.protocol import Loss
 from nmfcore.losses.step import Step
-from nmfcore.solvers.base import Solver
+from nmfcore.solvers.base import BaseSolver
 
 
 class Estimate(Protocol):
@@ -196,7 +194,7 @@ class Carry:
 class Plan:
     """How the factors move: by which solver, down which loss and penalties, with whose threads."""
 
-    solver: Solver
+    solver: BaseSolver
     loss: Loss
     penalty_W: Penalty
     penalty_H: Penalty
@@ -211,7 +209,7 @@ class Plan:
     @property
     def steady(self) -> bool:
         """Whether steps are carried on by the same share every time."""
-        return not isinstance(self.solver.extrapolate, (bool, np.bool_))
+        return self.solver.extrapolate not in (True, False)
 
     @property
     def floor(self) -> float:

@@ -10,7 +10,6 @@ import numpy as np
 from nmfcore._parallel import Team
 from nmfcore._types import Array
 from nmfcore.data.protocol import Data
-from nmfcore.data.sparse import Sparse
 from nmfcore.kernels import factors
 from nmfcore.losses.kkt import divergence_residual, kkt_residual, nothing_left
 from nmfcore.losses.penalty import Penalty
@@ -127,7 +126,7 @@ class MeasuredAccount:
         self._unit = ROUNDING * math.sqrt(r) * self._eps
         self._trusted = ROUGH if loss.rough else TRUSTED[data.dtype.itemsize]
         # What x̂ has where zeros are not stored is found as a difference of sums.
-        self._differs = loss.beta == 1.0 and isinstance(data, Sparse)
+        self._differs = loss.beta == 1.0 and not data.stores_zeros
         self._mendable = affordable(data, r) and (self._differs or data.dtype == np.float32)
         self._size = size_of(data, loss.beta)
 

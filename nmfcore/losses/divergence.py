@@ -10,7 +10,6 @@ import numpy as np
 from nmfcore._parallel import Slab, Team
 from nmfcore._types import Array
 from nmfcore.data.protocol import Data
-from nmfcore.data.sparse import Sparse
 from nmfcore.kernels import divergence
 from nmfcore.losses.account import MeasuredAccount
 from nmfcore.losses.penalty import Penalty
@@ -55,7 +54,7 @@ class Divergences:
     def __init__(self, data: Data, B: Array, beta: float, floor: float) -> None:
         exact = B.astype(np.float64, copy=False)
         self.data, self.B, self.beta, self.floor = data, exact if beta < 1.0 else B, beta, floor
-        gathered = data.by_entries or (beta == 1.0 and isinstance(data, Sparse))
+        gathered = data.grams == "own" or (beta == 1.0 and not data.stores_zeros)
         self.Bt = np.ascontiguousarray((self.B[:, :0] if gathered else self.B).T)
         self.D = data.column_sums(exact) if beta == 1.0 else exact[:0]
 

@@ -16,7 +16,7 @@ from nmfcore.loop.stopping import ConvergenceWarning
 from nmfcore.losses.scale import Scale
 from nmfcore.model_selection.path import Path, Search, generators
 from nmfcore.model_selection.selection import RankSelection
-from nmfcore.solvers import Penalty, Solver
+from nmfcore.solvers import BaseSolver, Penalty
 
 
 def select_rank(
@@ -31,7 +31,7 @@ def select_rank(
     warm_start: bool = True,
     random_state: object = None,
     callback: Callable[[RankSelection], object] | None = None,
-    solver: str | Solver = "auto",
+    solver: str | BaseSolver = "auto",
     loss: str | float = "frobenius",
     missing_values: object = None,
     mask: object = None,

@@ -16,7 +16,7 @@ import numpy as np
 from nmfcore import _arguments
 from nmfcore._types import Array
 from nmfcore.data.dense import Dense
-from nmfcore.data.imputed import Punctured, nearly_complete
+from nmfcore.data.imputed import Imputed, nearly_complete
 from nmfcore.data.observed import Observed
 from nmfcore.data.protocol import Data
 from nmfcore.data.sparse import Sparse
@@ -166,7 +166,7 @@ def _read_dense(
         memory.check({"a copy of X": array.nbytes}, _given(array.shape, name), SMALLER)
         array = np.where(observed, array, array.dtype.type(0))
         arrays.check_values(array, name, remedy=arrays.NAN_REMEDY)
-        return Punctured.of(array, observed)
+        return Imputed.of(array, observed)
     one_by_one = count * (2 * 8 + array.dtype.itemsize * (1 if weight is None else 2))
     memory.check({f"{count} observed entries and where they are": one_by_one}, _given(array.shape, name), SMALLER)
     rows, columns = np.nonzero(observed)
@@ -279,7 +279,7 @@ def _observed(X: Compressed, keep: Array | None, weight: Array | None, name: str
         array, observed = np.zeros(X.shape, values.dtype), np.zeros(X.shape, bool)
         rows = np.repeat(np.arange(X.shape[0]), np.diff(indptr))
         array[rows, indices], observed[rows, indices] = values, True
-        return Punctured.of(array, observed)
+        return Imputed.of(array, observed)
     return Observed(indptr, indices, values, kept, X.shape, weight_shift)
 
 

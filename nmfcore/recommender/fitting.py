@@ -72,7 +72,7 @@ class Task(NamedTuple):
 
     def factorize(self, rank: int, *, progress: bool | None, **options: Any) -> Factorization:
         """What the engine makes of it, in its unit."""
-        from nmfcore import factorize
+        from nmfcore.api.factorize import factorize
 
         bar = self.ratings.nnz >= MANY and bar_is_possible() if progress is None else progress
         return factorize(rank=rank, progress=bar, **self.problem(), **options)

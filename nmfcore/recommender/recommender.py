@@ -9,8 +9,8 @@ that one setting suits the busy and the quiet; the engine's ``l2_scaling="count"
 **An average user and an average item**, who give and are given the damped means with the weight of ``prior`` ratings:
 :mod:`nmfcore.recommender.posing`.
 
-How it is given to the engine is in :mod:`nmfcore.recommender.fitting`, what a fit leaves in :mod:`nmfcore.recommender.model`,
-and the file of it in :mod:`nmfcore.recommender.saving`.
+How it is given to the engine is in :mod:`nmfcore.recommender.fitting`, what a fit leaves in
+:mod:`nmfcore.recommender.model`, and the file of it in :mod:`nmfcore.recommender.saving`.
 
 References
 ----------

@@ -2,8 +2,10 @@
 
 from nmfcore.losses.penalty import Penalty
 from nmfcore.losses.step import Step
-from nmfcore.solvers.base import DivergenceSolver, Solver
+from nmfcore.solvers.base import BaseSolver
 from nmfcore.solvers.hals import HALS
 from nmfcore.solvers.mu import MU
 
-__all__ = ["HALS", "MU", "DivergenceSolver", "Penalty", "Solver", "Step"]
+Solver = DivergenceSolver = BaseSolver  # names of versions before 0.2
+
+__all__ = ["HALS", "MU", "BaseSolver", "DivergenceSolver", "Penalty", "Solver", "Step"]

@@ -44,13 +44,14 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from nmfcore._arguments import check_flag
+from nmfcore._arguments import flag_or_share, number_of_sweeps
 from nmfcore._types import Array
 from nmfcore.data.protocol import Data, Entries, Rows
 from nmfcore.kernels import divergence, observed
 from nmfcore.kernels._jit import kernel
 from nmfcore.kernels.vectors.sweeps import LINE, add_four_steps, add_step, into_tile, move_four, move_one, out_of_tile
 from nmfcore.losses.penalty import Penalty
+from nmfcore.solvers.base import BaseSolver
 
 TILE_LINES = 16  # cache lines of one coordinate of the rows that move together; shorter loops hardly get going
 LEAST_TILE = 24  # rows from which a tile pays, though some of its lanes stay empty
@@ -65,7 +66,7 @@ PATIENCE = 0.003  # rows are left when a sweep lowers their objective by less th
 
 
 @dataclass(frozen=True, slots=True)
-class HALS:
+class HALS(BaseSolver):
     """Coordinate descent for the Frobenius loss; for Kullback-Leibler, on the quadratic model of each row.
 
     ``HALS(sweeps=1, extrapolate=False)`` is the textbook algorithm, equal to scikit-learn's ``solver="cd"``
@@ -99,19 +100,12 @@ class HALS:
     sweeps: int | Literal["auto"] = "auto"
     extrapolate: bool | float = True
 
-    floor: ClassVar[float] = 0.0
-    zeros_are_final: ClassVar[bool] = False
+    by_entries: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.sweeps != "auto":
-            if isinstance(self.sweeps, bool) or not hasattr(self.sweeps, "__index__") or self.sweeps < 1:
-                raise ValueError(f"HALS: sweeps={self.sweeps!r} must be 'auto' or a whole number of 1 or more.")
-            object.__setattr__(self, "sweeps", int(self.sweeps))
-        share = self.extrapolate
-        if not (isinstance(share, (float, np.floating)) and 0.0 < share < 1.0):
-            check_flag("HALS: extrapolate", share, "True, False or a number between 0 and 1")
         # Settings hold the repr: it reads the same whatever type of number was passed.
-        object.__setattr__(self, "extrapolate", bool(share) if isinstance(share, (bool, np.bool_)) else float(share))
+        object.__setattr__(self, "sweeps", number_of_sweeps(self.sweeps, "HALS: sweeps"))
+        object.__setattr__(self, "extrapolate", flag_or_share(self.extrapolate, "HALS: extrapolate"))
 
     @property
     def gentle(self) -> int:
@@ -133,7 +127,7 @@ class HALS:
         if self.sweeps != "auto":
             return self.sweeps
         sweep = 2.0 * data.shape[0] * r * r
-        return int(min(ROW_SWEEPS if data.by_entries else MOST_SWEEPS, 1 + data.work(r) / sweep))
+        return int(min(ROW_SWEEPS if data.grams == "own" else MOST_SWEEPS, 1 + data.work(r) / sweep))
 
     def handles(self, beta: float) -> bool:
         """The Frobenius loss and Kullback-Leibler."""

@@ -42,16 +42,17 @@ import numpy as np
 
 from nmfcore._arguments import check_flag
 from nmfcore._types import Array
-from nmfcore.data.protocol import Data, Rows
+from nmfcore.data.protocol import Rows
 from nmfcore.kernels import divergence
 from nmfcore.kernels._jit import kernel
 from nmfcore.losses.penalty import Penalty
+from nmfcore.solvers.base import BaseSolver
 
 FLOOR = 1e-16  # of the value an entry would have if its component stood alone
 
 
 @dataclass(frozen=True, slots=True)
-class MU:
+class MU(BaseSolver):
     """Multiplicative updates, for every β-divergence.
 
     ``MU(extrapolate=False)`` is the textbook algorithm, equal to scikit-learn's ``solver="mu"`` iterate by
@@ -76,7 +77,6 @@ class MU:
 
     floor: ClassVar[float] = 0.1  # an extrapolated entry that reached 0 would be locked there
     zeros_are_final: ClassVar[bool] = True
-    gentle: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         check_flag("MU: extrapolate", self.extrapolate)
@@ -86,10 +86,6 @@ class MU:
     def balances(self) -> bool:
         """Not where the algorithm is the textbook's."""
         return self.extrapolate
-
-    def sweeps_for(self, data: Data, r: int) -> int:
-        """One update for each time the normal equations are formed."""
-        return 1
 
     def handles(self, beta: float) -> bool:
         """Every β."""

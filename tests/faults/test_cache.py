@@ -137,7 +137,7 @@ def test_an_edit_of_any_kernel_is_seen(tmp_path: Path) -> None:
     """
     environment = {"PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     assert [python(code, cwd=tmp_path, **environment) for _ in range(2)] == ["0\n", "1\n"]
-    for name in ("_tiles.py", "_jit.py"):  # what is called, and how it is compiled
+    for name in ("vectors/sweeps.py", "_jit.py"):  # what is called, and how it is compiled
         with open(copy / "kernels" / name, "a") as file:
             file.write("# another comment\n")
         assert [python(code, cwd=tmp_path, **environment) for _ in range(2)] == ["0\n", "1\n"]

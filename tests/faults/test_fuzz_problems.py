@@ -26,7 +26,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 import nmfcore
-from nmfcore import Factorization, data
+from nmfcore import Factorization
 from nmfcore import _parallel as parallel
 from nmfcore.loop.solve import Overflow
 from nmfcore.losses.protocol import RangeError
@@ -339,9 +339,9 @@ def same_bits(p: Problem, given: Any, options: dict[str, Any]) -> None:
     """The same bits for one thread and for more, where work is cut into as many pieces as it can be."""
     with (
         mock.patch.object(parallel, "WORTH_A_THREAD", 1.0),
-        mock.patch.object(data, "WORTH_A_THREAD", 1.0),
-        mock.patch.object(data, "LEAST_ROWS", 4),
-        mock.patch.object(data, "LEAST_COLUMNS", (4, 4)),
+        mock.patch("nmfcore.data.slabs.WORTH_A_THREAD", 1.0),
+        mock.patch("nmfcore.data.dense.LEAST_ROWS", 4),
+        mock.patch("nmfcore.data.dense.LEAST_COLUMNS", (4, 4)),
     ):
         try:
             one, three = (nmfcore.factorize(given, p.rank, n_threads=k, **options) for k in (1, 3))

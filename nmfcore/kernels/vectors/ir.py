@@ -1,9 +1,9 @@
-"""What the blocks of code in vectors of LLVM (``_lanes``, ``_lines``, ``_panels`` and ``_tiles``) are made of.
+"""What the blocks of code in vectors of LLVM (``gathered``, ``lines``, ``products`` and ``sweeps``) are made of.
 
 Loops left to LLVM's vectoriser run at half of the speed of these blocks, or less. They are written in vectors of a
 fixed number of lanes, which LLVM cuts to what the processor has; only how many sums are kept at a time is chosen by the
-number and size of its registers. :mod:`nmfcore.kernels.vectors.plain` says in NumPy what each block does, and is what runs
-where Numba is told not to compile.
+number and size of its registers. :mod:`nmfcore.kernels.vectors.plain` says in NumPy what each block does, and is what
+runs where Numba is told not to compile.
 
 A kernel that uses them keeps their code in its cache on disk, which an edit of any file in this folder makes stale.
 """

@@ -1,4 +1,4 @@
-"""What ``_lanes``, ``_lines``, ``_panels`` and ``_tiles`` do, in NumPy: to read, to compare with, to run uncompiled.
+"""What ``gathered``, ``lines``, ``products`` and ``sweeps`` do, in NumPy: to read, to compare with, to run uncompiled.
 
 In the first, ``B[indices[first + q]]`` for ``q < n`` are the rows that are gathered, ``ω`` their weights:
 ``weights[first + q]``, or ``weights[0]`` where ``step`` is 0. ``E`` (2, entries) holds their errors from place ``o``

@@ -11,7 +11,7 @@ import nmfcore
 from nmfcore import reference
 from nmfcore._parallel import Team
 from nmfcore.data.dense import Dense
-from nmfcore.data.imputed import MOST_MISSING, Punctured
+from nmfcore.data.imputed import MOST_MISSING, Imputed
 from nmfcore.data.observed import Observed
 from nmfcore.reading import missing
 from nmfcore.solvers import HALS, MU
@@ -61,7 +61,7 @@ def own_equations(X, mask, B):
 
 def test_few_missing_entries_are_punched_out():
     X, mask, _, _ = problem()
-    assert isinstance(data_of(X, mask), Punctured)
+    assert isinstance(data_of(X, mask), Imputed)
     assert isinstance(data_of(X, np.ones_like(mask)), Dense)
     assert isinstance(data_of(X, np.random.default_rng(0).random(X.shape) < 0.5), Observed)
     assert isinstance(data_of(X, mask, degree=1.0), Observed)
@@ -73,7 +73,7 @@ def test_the_rule_counts():
     X = np.ones((10, 20))
     mask = np.ones(X.shape, bool)
     mask.flat[: int(MOST_MISSING * X.size)] = False
-    assert isinstance(data_of(X, mask), Punctured)
+    assert isinstance(data_of(X, mask), Imputed)
     mask.flat[int(MOST_MISSING * X.size)] = False
     assert isinstance(data_of(X, mask), Observed)
 
@@ -177,7 +177,7 @@ def test_measures_equal_their_definition(turned):
 )
 def test_equals_the_reference_iterate_by_iterate(solver, twin, penalty, shape):
     X, mask, W, H = problem(*shape)
-    assert isinstance(data_of(X, mask), Punctured)
+    assert isinstance(data_of(X, mask), Imputed)
     for n_iter in (1, 2, 20):
         f = fit(X, 4, solver, n_iter, W=W, H=H, mask=mask, **penalty)
         assert_close(f, twin(X, mask, W, H, n_iter, **penalty))
