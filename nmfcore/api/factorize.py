@@ -214,6 +214,7 @@ def factorize(
 
         return auto_penalty.fit(arguments.pop("X"), arguments.pop("rank"), arguments)
     run, scale = Run(), Scale()
+    errors = np.geterr()
     complete: Complete = _as_they_are
     settings = dict[str, Any]()
     try:
@@ -297,6 +298,7 @@ def factorize(
             warn(said, PredictionWarning, stacklevel=2)
         return f
     except KeyboardInterrupt as interrupt:  # wherever it comes, it brings what there is
+        np.seterr(**errors)  # it may have come between a block of np.errstate and its end
         interrupt.factorization = (  # type: ignore[attr-defined]
             _result(run, scale, complete, settings) if run.last else None
         )
